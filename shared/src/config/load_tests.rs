@@ -1,0 +1,193 @@
+use std::time::Duration;
+
+use super::*;
+
+struct Given<'a> {
+    file: &'a str,
+    env: &'a [(&'a str, &'a str)],
+    flags: &'a [(&'a str, &'a str)],
+}
+
+const NOTHING: Given<'static> = Given {
+    file: "",
+    env: &[],
+    flags: &[],
+};
+
+fn given(given: &Given<'_>) -> Result<Loaded, Faults> {
+    let owned = |pairs: &[(&str, &str)]| {
+        pairs
+            .iter()
+            .map(|(a, b)| ((*a).to_owned(), (*b).to_owned()))
+            .collect::<Vec<_>>()
+    };
+    load(&Inputs {
+        flags: owned(given.flags),
+        env: owned(given.env).into_iter().collect(),
+        file: Some((PathBuf::from("c.yaml"), given.file.to_owned())),
+        read: &|path| match path.to_str() {
+            Some("/run/url") => Ok("amqp://from:file@h\n".to_owned()),
+            Some("/cred/database.url") => Ok("postgres://from:credential@h/db\n".to_owned()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        },
+    })
+}
+
+fn faults(input: &Given<'_>) -> Vec<String> {
+    let Faults(faults) = given(input).expect_err("the input is at fault");
+    faults
+        .into_iter()
+        .map(
+            |Fault {
+                 source,
+                 key,
+                 detail,
+             }| format!("{source}: {key} {detail}"),
+        )
+        .collect()
+}
+
+#[test]
+fn the_file_of_the_project_is_valid_and_complete() {
+    let config = defaults().expect("config.yaml is valid");
+    assert_eq!(config.http.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.worker.max_batch_wait, Duration::from_millis(10));
+    let typed = serde_yaml::to_value(&config).expect("a configuration is YAML");
+    let documented: Vec<String> = flatten(&parse(DEFAULTS).expect("config.yaml is YAML"))
+        .into_keys()
+        .collect();
+    assert_eq!(flatten(&typed).into_keys().collect::<Vec<_>>(), documented);
+}
+
+#[test]
+fn the_three_keys_of_the_first_release_work_alone() {
+    let file = "rabbitmq:\n  url: amqp://a:b@h\ndatabase:\n  url: postgres://a:b@h/d\nworkers: 7\n";
+    let config = given(&Given { file, ..NOTHING }).expect("valid").config;
+    assert_eq!(
+        (config.workers, config.rabbitmq.url.expose()),
+        (7, "amqp://a:b@h")
+    );
+    assert_eq!(config.database.url.expose(), "postgres://a:b@h/d");
+}
+
+#[test]
+fn a_stronger_source_wins_and_is_named() {
+    let file = "workers: 2\nhttp:\n  listen: 127.0.0.1:1\n";
+    let long = ("JATIS__WORKERS", "4");
+    for (env, flags, workers, source) in [
+        (&[][..], &[][..], 2, "c.yaml:1"),
+        (&[("WORKERS", "3")][..], &[][..], 3, "WORKERS"),
+        (&[("WORKERS", "3"), long][..], &[][..], 4, "JATIS__WORKERS"),
+        (
+            &[("WORKERS", "3"), long][..],
+            &[("workers", "5")][..],
+            5,
+            "--set",
+        ),
+    ] {
+        let loaded = given(&Given { file, env, flags }).expect("valid");
+        let (shown, from) = loaded
+            .origins
+            .get("workers")
+            .expect("every key has a source");
+        assert_eq!(
+            (
+                loaded.config.workers,
+                shown.as_str(),
+                from.to_string().as_str()
+            ),
+            (workers, workers.to_string().as_str(), source)
+        );
+    }
+}
+
+#[test]
+fn secrets_come_from_files_and_credentials_and_are_not_shown() {
+    let env = &[
+        ("RABBITMQ_URL_FILE", "/run/url"),
+        ("CREDENTIALS_DIRECTORY", "/cred"),
+    ];
+    let loaded = given(&Given { env, ..NOTHING }).expect("valid");
+    assert_eq!(loaded.config.rabbitmq.url.expose(), "amqp://from:file@h");
+    assert_eq!(
+        loaded.config.database.url.expose(),
+        "postgres://from:credential@h/db"
+    );
+    assert!(!format!("{loaded:?}").contains("from:"));
+}
+
+#[test]
+fn a_text_that_looks_like_a_number_stays_text() {
+    let env = &[("JATIS__LOG__LEVEL", "0123")];
+    assert_eq!(
+        given(&Given { env, ..NOTHING })
+            .expect("valid")
+            .config
+            .log
+            .level,
+        "0123"
+    );
+}
+
+#[test]
+fn every_fault_is_reported_at_once_with_its_place() {
+    let file = "workers: many\n\nhttp:\n  listen: 127.0.0.1:1\n  colour: red\nmessages: {wait_for_store: 5}\nrabbitmq:\n";
+    let env = &[
+        ("JATIS__HTTP__COLOUR", "red"),
+        ("WORKERS", "1"),
+        ("WORKERS_FILE", "/x"),
+        ("JWT_SECRET_FILE", "/gone"),
+    ];
+    let flags = &[("nonsense", "1"), ("http.max_body_bytes", "-1")];
+    assert_eq!(
+        faults(&Given { file, env, flags }),
+        [
+            "c.yaml:5: http.colour is not a key of jatis",
+            "WORKERS: workers is given by WORKERS_FILE as well",
+            "JWT_SECRET_FILE: auth.hs256_secret cannot be read from /gone: entity not found",
+            "JATIS__HTTP__COLOUR:  is not a variable of jatis",
+            "--set: nonsense is not a key of jatis",
+            "--set: http.max_body_bytes does not fit: invalid value: integer `-1`, expected u32",
+            "c.yaml:6: messages.wait_for_store does not fit: invalid type: integer `5`, expected an unsigned duration string",
+            "c.yaml:1: workers does not fit: invalid type: string \"many\", expected u16",
+        ]
+    );
+}
+
+#[test]
+fn values_that_do_not_fit_each_other_are_refused() {
+    let file = "database:\n  statement_timeout: 20s\nworkers: 101\nhttp: {listen: '0.0.0.0:80'}\nauth: {mode: disabled}";
+    assert_eq!(
+        faults(&Given { file, ..NOTHING }),
+        [
+            "c.yaml:3: workers 101 is not between 1 and 100",
+            "default: worker.job_timeout must be longer than database.statement_timeout",
+            "c.yaml:3: workers must not be more than worker.max_threads",
+            "c.yaml:5: auth.mode is refused on a listener that is not loopback, unless auth.allow_insecure is true",
+        ]
+    );
+}
+
+#[test]
+fn a_file_that_is_no_yaml_names_the_line() {
+    let faults = faults(&Given {
+        file: "workers: 1\n  x: [",
+        ..NOTHING
+    });
+    assert!(
+        faults.len() == 1 && faults.iter().all(|fault| fault.starts_with("c.yaml:2:")),
+        "{faults:?}"
+    );
+}
+
+#[test]
+fn shares_of_the_database_never_fall_to_nothing() {
+    let config = defaults().expect("config.yaml is valid");
+    for (threads, tenants, connections) in [(4, 1, 2), (1, 1, 1), (8, 80, 1), (8, 1000, 1)] {
+        assert_eq!(
+            config.connections(threads, tenants),
+            connections,
+            "{threads} threads, {tenants} tenants"
+        );
+    }
+}

@@ -1,0 +1,326 @@
+//! What no single type can say of a configuration: bounds, and values that must fit each other.
+
+use std::time::Duration;
+
+use super::{AuthMode, Config};
+
+/// A fault of one key.
+pub(super) struct Breach {
+    pub(super) key: &'static str,
+    pub(super) detail: String,
+}
+
+/// Every rule that `config` breaks.
+pub(super) fn breaches(config: &Config) -> Vec<Breach> {
+    let mut found = Vec::new();
+    bounds(config, &mut found);
+    order(config, &mut found);
+    urls(config, &mut found);
+    exposure(config, &mut found);
+    found
+}
+
+/// CAUTION: the bounds stand in `config.yaml` too, for whoever edits it.
+fn bounds(config: &Config, found: &mut Vec<Breach>) {
+    let c = config;
+    for (key, value, min, max) in [
+        ("workers", u64::from(c.workers), 1, 100),
+        (
+            "rabbitmq.publisher_connections",
+            u64::from(c.rabbitmq.publisher_connections),
+            1,
+            16,
+        ),
+        (
+            "rabbitmq.publisher_channels",
+            u64::from(c.rabbitmq.publisher_channels),
+            1,
+            2000,
+        ),
+        (
+            "rabbitmq.max_publishing",
+            u64::from(c.rabbitmq.max_publishing),
+            1,
+            100_000,
+        ),
+        (
+            "rabbitmq.frame_max",
+            u64::from(c.rabbitmq.frame_max),
+            4096,
+            131_072,
+        ),
+        (
+            "rabbitmq.worker_frame_max",
+            u64::from(c.rabbitmq.worker_frame_max),
+            4096,
+            131_072,
+        ),
+        (
+            "database.supervisor_connections",
+            u64::from(c.database.supervisor_connections),
+            2,
+            100,
+        ),
+        (
+            "database.max_connections",
+            u64::from(c.database.max_connections),
+            1,
+            100_000,
+        ),
+        (
+            "database.connections_per_worker",
+            u64::from(c.database.connections_per_worker),
+            1,
+            100,
+        ),
+        (
+            "database.lock_attempts",
+            u64::from(c.database.lock_attempts),
+            1,
+            100,
+        ),
+        (
+            "http.max_body_bytes",
+            u64::from(c.http.max_body_bytes),
+            1024,
+            268_435_456,
+        ),
+        (
+            "http.max_connections",
+            u64::from(c.http.max_connections),
+            1,
+            100_000,
+        ),
+        (
+            "messages.max_waiting",
+            u64::from(c.messages.max_waiting),
+            1,
+            1_000_000,
+        ),
+        (
+            "worker.max_threads",
+            u64::from(c.worker.max_threads),
+            1,
+            100,
+        ),
+        (
+            "worker.max_batch_rows",
+            u64::from(c.worker.max_batch_rows),
+            1,
+            10_000,
+        ),
+        (
+            "worker.max_batch_bytes",
+            u64::from(c.worker.max_batch_bytes),
+            1,
+            1 << 30,
+        ),
+        (
+            "worker.max_unacked_bytes",
+            c.worker.max_unacked_bytes,
+            1,
+            1 << 40,
+        ),
+        (
+            "worker.conflict_attempts",
+            u64::from(c.worker.conflict_attempts),
+            1,
+            100,
+        ),
+        (
+            "supervision.starts_in_flight",
+            u64::from(c.supervision.starts_in_flight),
+            1,
+            1000,
+        ),
+        (
+            "supervision.suspect_after",
+            u64::from(c.supervision.suspect_after),
+            2,
+            100,
+        ),
+        (
+            "supervision.command_queue",
+            u64::from(c.supervision.command_queue),
+            8,
+            4096,
+        ),
+        (
+            "supervision.max_frames_per_second",
+            u64::from(c.supervision.max_frames_per_second),
+            100,
+            1_000_000,
+        ),
+        (
+            "supervision.max_frame_bytes_per_second",
+            u64::from(c.supervision.max_frame_bytes_per_second),
+            65_536,
+            1 << 30,
+        ),
+    ] {
+        if !(min..=max).contains(&value) {
+            found.push(Breach {
+                key,
+                detail: format!("{value} is not between {min} and {max}"),
+            });
+        }
+    }
+    for (key, value) in [
+        ("rabbitmq.connect_timeout", c.rabbitmq.connect_timeout),
+        ("rabbitmq.reconnect_min", c.rabbitmq.reconnect_min),
+        ("database.connect_timeout", c.database.connect_timeout),
+        ("database.pool_timeout", c.database.pool_timeout),
+        ("database.statement_timeout", c.database.statement_timeout),
+        ("database.lock_timeout", c.database.lock_timeout),
+        ("http.request_timeout", c.http.request_timeout),
+        ("http.header_timeout", c.http.header_timeout),
+        ("messages.publish_timeout", c.messages.publish_timeout),
+        ("worker.probe_min", c.worker.probe_min),
+        ("worker.notice_interval", c.worker.notice_interval),
+        ("supervision.hello_timeout", c.supervision.hello_timeout),
+        ("supervision.confine_timeout", c.supervision.confine_timeout),
+        (
+            "supervision.heartbeat_interval",
+            c.supervision.heartbeat_interval,
+        ),
+        ("supervision.backoff_min", c.supervision.backoff_min),
+        (
+            "supervision.converge_interval",
+            c.supervision.converge_interval,
+        ),
+        ("supervision.depth_interval", c.supervision.depth_interval),
+        ("supervision.fast_timeout", c.supervision.fast_timeout),
+        ("supervision.write_timeout", c.supervision.write_timeout),
+        ("supervision.flood_timeout", c.supervision.flood_timeout),
+    ] {
+        if value < Duration::from_millis(1) {
+            found.push(Breach {
+                key,
+                detail: "must be at least 1ms".to_owned(),
+            });
+        }
+    }
+    if c.rabbitmq.heartbeat.subsec_nanos() != 0
+        || !(1..=600).contains(&c.rabbitmq.heartbeat.as_secs())
+    {
+        found.push(Breach {
+            key: "rabbitmq.heartbeat",
+            detail: "must be whole seconds, 1s to 600s".to_owned(),
+        });
+    }
+}
+
+fn order(config: &Config, found: &mut Vec<Breach>) {
+    let c = config;
+    let (statement, job) = (c.database.statement_timeout, c.worker.job_timeout);
+    let (orphan, drain, stop) = (
+        c.supervision.orphan_timeout,
+        c.supervision.drain_timeout,
+        c.supervision.stop_timeout,
+    );
+    for (key, fits, rule) in [
+        (
+            "worker.job_timeout",
+            statement < job,
+            "must be longer than database.statement_timeout",
+        ),
+        (
+            "supervision.orphan_timeout",
+            job < orphan,
+            "must be longer than worker.job_timeout",
+        ),
+        (
+            "supervision.drain_timeout",
+            orphan <= drain,
+            "must not be shorter than supervision.orphan_timeout",
+        ),
+        (
+            "supervision.stop_timeout",
+            drain < stop,
+            "must be longer than supervision.drain_timeout",
+        ),
+        (
+            "supervision.fast_timeout",
+            c.supervision.fast_timeout <= drain,
+            "must not be longer than supervision.drain_timeout",
+        ),
+        (
+            "rabbitmq.reconnect_max",
+            c.rabbitmq.reconnect_min <= c.rabbitmq.reconnect_max,
+            "must not be shorter than rabbitmq.reconnect_min",
+        ),
+        (
+            "worker.probe_max",
+            c.worker.probe_min <= c.worker.probe_max,
+            "must not be shorter than worker.probe_min",
+        ),
+        (
+            "supervision.backoff_max",
+            c.supervision.backoff_min <= c.supervision.backoff_max,
+            "must not be shorter than supervision.backoff_min",
+        ),
+        (
+            "workers",
+            c.workers <= c.worker.max_threads,
+            "must not be more than worker.max_threads",
+        ),
+    ] {
+        if !fits {
+            found.push(Breach {
+                key,
+                detail: rule.to_owned(),
+            });
+        }
+    }
+}
+
+fn urls(config: &Config, found: &mut Vec<Breach>) {
+    for (key, url, schemes) in [
+        ("rabbitmq.url", &config.rabbitmq.url, &["amqp://"][..]),
+        (
+            "database.url",
+            &config.database.url,
+            &["postgres://", "postgresql://"][..],
+        ),
+    ] {
+        if !schemes
+            .iter()
+            .any(|scheme| url.expose().starts_with(scheme))
+        {
+            found.push(Breach {
+                key,
+                detail: format!("must start with {}", schemes.join(" or ")),
+            });
+        }
+    }
+}
+
+fn exposure(config: &Config, found: &mut Vec<Breach>) {
+    let secret_bytes = config.auth.hs256_secret.expose().len();
+    if (1..32).contains(&secret_bytes) {
+        found.push(Breach {
+            key: "auth.hs256_secret",
+            detail: format!("has {secret_bytes} bytes, needs at least 32"),
+        });
+    }
+    if config.http.listen.ip().is_loopback() {
+        return;
+    }
+    let open = config.auth.mode == AuthMode::Disabled && !config.auth.allow_insecure;
+    if open {
+        let detail =
+            "is refused on a listener that is not loopback, unless auth.allow_insecure is true"
+                .to_owned();
+        found.push(Breach {
+            key: "auth.mode",
+            detail,
+        });
+    }
+    if config.auth.mode == AuthMode::Jwt && secret_bytes == 0 {
+        let detail = "must be set on a listener that is not loopback; make one with: openssl rand -base64 48".to_owned();
+        found.push(Breach {
+            key: "auth.hs256_secret",
+            detail,
+        });
+    }
+}

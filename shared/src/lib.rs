@@ -1,0 +1,15 @@
+//! What supervisor and worker share: the vocabulary of jatis.
+//!
+//! Names, layouts, arithmetic and wire formats that both programs must agree on. Nothing here
+//! performs I/O, starts a task or reads the clock; whoever decides passes `now` in.
+
+pub mod config;
+pub mod control;
+pub mod envelope;
+pub mod exit;
+pub mod ids;
+pub mod payload;
+pub mod retry;
+pub mod schema;
+pub mod secret;
+pub mod topology;
