@@ -1,0 +1,242 @@
+//! One connection to the broker, kept: connected, watched, and connected again.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use futures_util::{FutureExt, StreamExt};
+use jatis_shared::{config::RabbitMq, secret::Secret};
+use lapin::{Connection, ConnectionProperties, Event, uri::AMQPUri};
+use tokio::{
+    sync::{Mutex, watch},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::BrokerError;
+
+/// What a link is now.
+#[derive(Debug, Clone)]
+pub enum LinkState {
+    /// No connection; says why. Leaves by connecting.
+    Down { reason: String },
+    /// Connected for the `epoch`th time. Leaves by any error, or by `connection.blocked`.
+    Up {
+        epoch: u64,
+        connection: Arc<Connection>,
+    },
+    /// Connected, but the broker reads no publishes. Leaves by `connection.unblocked` or an error.
+    Blocked {
+        epoch: u64,
+        connection: Arc<Connection>,
+        reason: String,
+    },
+}
+
+impl LinkState {
+    /// The connection, for operations that an alarm of the broker does not stop.
+    fn connection(&self) -> Result<Arc<Connection>, BrokerError> {
+        match self {
+            Self::Up { connection, .. } | Self::Blocked { connection, .. } => {
+                Ok(Arc::clone(connection))
+            }
+            Self::Down { reason } => Err(BrokerError::Down(reason.clone())),
+        }
+    }
+
+    /// The connection, for publishing.
+    fn publishing(&self) -> Result<Arc<Connection>, BrokerError> {
+        match self {
+            Self::Up { connection, .. } => Ok(Arc::clone(connection)),
+            Self::Blocked { reason, .. } => Err(BrokerError::Blocked(reason.clone())),
+            Self::Down { reason } => Err(BrokerError::Down(reason.clone())),
+        }
+    }
+
+    /// How often the link has connected; `None` while it is down.
+    #[must_use]
+    pub const fn epoch(&self) -> Option<u64> {
+        match self {
+            Self::Up { epoch, .. } | Self::Blocked { epoch, .. } => Some(*epoch),
+            Self::Down { .. } => None,
+        }
+    }
+}
+
+/// A connection and the task that keeps it.
+pub(super) struct Link {
+    state: watch::Receiver<LinkState>,
+    stop: CancellationToken,
+    keeper: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Link {
+    /// Starts the task; `name` is shown by the broker's tools.
+    pub(super) fn start(config: &RabbitMq, name: &str) -> Self {
+        let (sender, state) = watch::channel(LinkState::Down {
+            reason: "not connected yet".to_owned(),
+        });
+        let stop = CancellationToken::new();
+        let keeper = Keeper {
+            config: config.clone(),
+            name: name.to_owned(),
+            state: sender,
+        };
+        let keeper = tokio::spawn(keeper.run(stop.clone()));
+        Self {
+            state,
+            stop,
+            keeper: Mutex::new(Some(keeper)),
+        }
+    }
+
+    pub(super) fn watch(&self) -> watch::Receiver<LinkState> {
+        self.state.clone()
+    }
+
+    pub(super) fn connection(&self) -> Result<Arc<Connection>, BrokerError> {
+        self.state.borrow().connection()
+    }
+
+    pub(super) fn publishing(&self) -> Result<Arc<Connection>, BrokerError> {
+        self.state.borrow().publishing()
+    }
+
+    /// Closes the connection and joins the task.
+    pub(super) async fn close(&self) {
+        self.stop.cancel();
+        if let Some(keeper) = self.keeper.lock().await.take()
+            && let Err(error) = keeper.await
+        {
+            warn!(%error, "the keeper of a broker connection ended badly");
+        }
+    }
+}
+
+struct Keeper {
+    config: RabbitMq,
+    name: String,
+    state: watch::Sender<LinkState>,
+}
+
+impl Keeper {
+    /// Connects, keeps, connects again, until `stop`. Every failure is followed by a pause that
+    /// grows up to `rabbitmq.reconnect_max`.
+    async fn run(self, stop: CancellationToken) {
+        let (mut epoch, mut failures) = (0, 0);
+        while !stop.is_cancelled() {
+            let reason = match unless(&stop, connect(&self.config, &self.name)).await {
+                None => break,
+                Some(Ok(connection)) => {
+                    (epoch, failures) = (epoch + 1, 0);
+                    self.keep(Arc::new(connection), epoch, &stop).await
+                }
+                Some(Err(error)) => error.to_string(),
+            };
+            self.state.send_replace(LinkState::Down {
+                reason: reason.clone(),
+            });
+            if stop.is_cancelled() {
+                break;
+            }
+            let pause = self
+                .config
+                .reconnect()
+                .jittered(failures, crate::random::dice());
+            failures += 1;
+            warn!(
+                link = self.name,
+                reason,
+                ?pause,
+                "no connection to the broker; trying again"
+            );
+            unless(&stop, tokio::time::sleep(pause)).await;
+        }
+        self.state.send_replace(LinkState::Down {
+            reason: "jatis is stopping".to_owned(),
+        });
+    }
+
+    /// Follows a connection until it fails or `stop`; gives the reason.
+    async fn keep(
+        &self,
+        connection: Arc<Connection>,
+        epoch: u64,
+        stop: &CancellationToken,
+    ) -> String {
+        let mut events = std::pin::pin!(connection.events_listener());
+        self.state.send_replace(LinkState::Up {
+            epoch,
+            connection: Arc::clone(&connection),
+        });
+        info!(link = self.name, epoch, "connected to the broker");
+        loop {
+            match unless(stop, events.next()).await {
+                Some(Some(Event::ConnectionBlocked(reason))) => {
+                    warn!(link = self.name, reason, "the broker takes no messages");
+                    let connection = Arc::clone(&connection);
+                    self.state.send_replace(LinkState::Blocked {
+                        epoch,
+                        connection,
+                        reason,
+                    });
+                }
+                Some(Some(Event::ConnectionUnblocked)) => {
+                    info!(link = self.name, "the broker takes messages again");
+                    self.state.send_replace(LinkState::Up {
+                        epoch,
+                        connection: Arc::clone(&connection),
+                    });
+                }
+                // A channel's error is reported here as well, and is no end of the connection.
+                Some(Some(Event::Error(error))) if !connection.status().connected() => {
+                    return error.to_string();
+                }
+                Some(Some(_)) => {}
+                Some(None) => return "the connection ended".to_owned(),
+                None => {
+                    // The peer may be gone already; the sockets close either way.
+                    if let Err(error) = connection.close(200, "jatis stops".into()).await {
+                        info!(link = self.name, %error, "the broker connection was closed already");
+                    }
+                    return "closed".to_owned();
+                }
+            }
+        }
+    }
+}
+
+/// The future's value, unless the token is cancelled first.
+async fn unless<T>(stop: &CancellationToken, future: impl Future<Output = T>) -> Option<T> {
+    stop.run_until_cancelled(future).await
+}
+
+/// Connects within `rabbitmq.connect_timeout`.
+async fn connect(config: &RabbitMq, name: &str) -> Result<Connection, BrokerError> {
+    let mut uri = parse(&config.url)?;
+    // Without a frame size the client library buffers 8 MB for each connection.
+    uri.query.frame_max = Some(config.frame_max);
+    uri.query.heartbeat = Some(u16::try_from(config.heartbeat.as_secs()).unwrap_or(u16::MAX));
+    let properties = ConnectionProperties::default().with_connection_name(name.into());
+    let connecting = Connection::connect_uri(uri, properties);
+    within(
+        config.connect_timeout,
+        connecting.map(|done| done.map_err(BrokerError::from)),
+    )
+    .await
+}
+
+fn parse(url: &Secret) -> Result<AMQPUri, BrokerError> {
+    url.expose()
+        .parse()
+        .map_err(|reason| BrokerError::Down(format!("rabbitmq.url is not an AMQP URL: {reason}")))
+}
+
+/// The operation's outcome, or `Timeout`.
+pub(super) async fn within<T>(
+    limit: Duration,
+    operation: impl Future<Output = Result<T, BrokerError>>,
+) -> Result<T, BrokerError> {
+    tokio::time::timeout(limit, operation)
+        .await
+        .unwrap_or(Err(BrokerError::Timeout))
+}

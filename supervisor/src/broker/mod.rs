@@ -1,0 +1,115 @@
+//! The broker as the supervisor uses it: declarations, depths, and publishing with confirms.
+//!
+//! Connections are kept alive by one task each ([`link`]); nothing here relies on the client
+//! library's own recovery. Publishing goes through one confirm channel per active tenant
+//! ([`publisher`]), so that a message the broker returns can never be charged to another tenant's
+//! request. This room never consumes and never interprets a payload.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jatis_shared::{
+    config::RabbitMq,
+    ids::{MessageId, TenantId},
+    topology::QueueType,
+};
+use tokio::sync::watch;
+
+pub use error::{BrokerError, PublishError};
+use link::Link;
+pub use link::LinkState;
+use publisher::Publishers;
+
+mod error;
+mod link;
+mod publisher;
+mod queues;
+
+/// A message on its way into a tenant's queue.
+#[derive(Debug)]
+pub struct Outgoing {
+    pub id: MessageId,
+    pub payload: Bytes,
+    pub request_id: String,
+    /// Somebody waits to hear that it is stored.
+    pub awaited: bool,
+}
+
+/// The supervisor's connections to the broker.
+#[derive(Clone)]
+pub struct Broker {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    admin: Link,
+    publishers: Publishers,
+    timeout: std::time::Duration,
+}
+
+impl Broker {
+    /// Starts connecting; returns at once. Nothing fails here: while the broker is away every
+    /// operation says so.
+    #[must_use]
+    pub fn start(config: &RabbitMq, publish_timeout: std::time::Duration) -> Self {
+        let admin = Link::start(config, "jatis supervisor");
+        let publishers = Publishers::start(config, publish_timeout);
+        let inner = Inner {
+            admin,
+            publishers,
+            timeout: config.connect_timeout,
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// The state of the connection that declares: up means that the broker answers. Its epoch
+    /// grows with every connection, and with it everything declared must be declared again.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<LinkState> {
+        self.inner.admin.watch()
+    }
+
+    /// Declares a tenant's queues. Repeating it is harmless.
+    ///
+    /// # Errors
+    /// When the broker is away, or a queue exists with other arguments.
+    pub async fn declare(&self, tenant: TenantId, kind: QueueType) -> Result<(), BrokerError> {
+        queues::declare(&self.inner.admin, self.inner.timeout, tenant, kind).await
+    }
+
+    /// Deletes a tenant's queues and what is in them; gives the deliveries that were ready in the
+    /// main queue. Repeating it is harmless.
+    ///
+    /// # Errors
+    /// When the broker is away.
+    pub async fn delete(&self, tenant: TenantId) -> Result<u64, BrokerError> {
+        self.inner.publishers.forget(tenant);
+        queues::delete(&self.inner.admin, self.inner.timeout, tenant).await
+    }
+
+    /// The deliveries ready in each of these tenants' main queues; tenants without a queue are
+    /// left out.
+    ///
+    /// # Errors
+    /// When the broker is away.
+    pub async fn depths(&self, tenants: &[TenantId]) -> Result<Vec<(TenantId, u64)>, BrokerError> {
+        queues::depths(&self.inner.admin, self.inner.timeout, tenants).await
+    }
+
+    /// Publishes into a tenant's main queue and waits for the confirm, at most
+    /// `messages.publish_timeout`.
+    ///
+    /// # Errors
+    /// Says whether the message may be in the queue nevertheless.
+    pub async fn publish(&self, tenant: TenantId, message: Outgoing) -> Result<(), PublishError> {
+        self.inner.publishers.publish(tenant, message).await
+    }
+
+    /// Closes every connection in order. What is still publishing ends uncertain.
+    pub async fn close(&self) {
+        self.inner.publishers.close().await;
+        self.inner.admin.close().await;
+    }
+}

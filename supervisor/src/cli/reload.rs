@@ -1,0 +1,119 @@
+//! SIGHUP: reads the configuration again, applies what can change while jatis runs, and says what
+//! needs a restart. A configuration at fault changes nothing.
+
+use std::collections::BTreeMap;
+
+use jatis_shared::config::load::{Loaded, SECRETS};
+use tracing::{error, info, warn};
+
+use super::{SourceArgs, logging::Level, sources};
+
+/// Keys that take effect at once.
+const LIVE: [&str; 1] = ["log.level"];
+
+/// The configuration that is in force, and how to read it again.
+pub(super) struct Reload {
+    pub(super) arguments: SourceArgs,
+    pub(super) env: BTreeMap<String, String>,
+    pub(super) loaded: Loaded,
+    pub(super) level: Level,
+}
+
+impl Reload {
+    /// Reads and applies. Every outcome is in the log.
+    pub(super) fn run(&mut self) {
+        let next = match sources::setup(&self.arguments, self.env.clone()) {
+            Ok(setup) => setup.loaded,
+            Err(error) => {
+                return error!(%error, "the configuration was not reloaded; the old one stays in force");
+            }
+        };
+        for key in changed(&self.loaded, &next) {
+            if !LIVE.contains(&key.as_str()) {
+                warn!(key, "{key} has changed and needs a restart");
+            }
+        }
+        let filter = next.config.log.level.clone();
+        if let Err(error) = self.level.set(&filter) {
+            return error!(%error, "the configuration was not reloaded; the old one stays in force");
+        }
+        self.loaded.config.log.level = filter;
+        if let Some(origin) = next.origins.get("log.level") {
+            self.loaded
+                .origins
+                .insert("log.level".to_owned(), origin.clone());
+        }
+        info!(
+            log.level = self.loaded.config.log.level,
+            "the configuration was reloaded"
+        );
+    }
+}
+
+/// Keys whose value differs. Secrets are compared as themselves, not as they are shown.
+fn changed(old: &Loaded, new: &Loaded) -> Vec<String> {
+    let secrets = |loaded: &Loaded| {
+        let config = &loaded.config;
+        [
+            &config.rabbitmq.url,
+            &config.database.url,
+            &config.auth.hs256_secret,
+        ]
+        .map(|secret| secret.expose().to_owned())
+    };
+    let shown = old
+        .origins
+        .iter()
+        .filter(|(key, (value, _))| new.origins.get(*key).is_none_or(|(new, _)| new != value));
+    let mut keys: Vec<String> = shown.map(|(key, _)| key.clone()).collect();
+    let pairs = SECRETS
+        .iter()
+        .zip(secrets(old).into_iter().zip(secrets(new)));
+    keys.extend(
+        pairs
+            .filter(|(_, (old, new))| old != new)
+            .map(|(key, _)| (*key).to_owned()),
+    );
+    keys.sort();
+    keys.dedup();
+    keys
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use jatis_shared::config::load::{Inputs, load};
+
+    use super::*;
+
+    fn loaded(flags: &[(&str, &str)]) -> Loaded {
+        let flags = flags
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        let read = |_: &std::path::Path| Err(io::ErrorKind::NotFound.into());
+        load(&Inputs {
+            flags,
+            env: BTreeMap::new(),
+            file: None,
+            read: &read,
+        })
+        .expect("valid")
+    }
+
+    #[test]
+    fn changes_are_found_in_secrets_too() {
+        let old = loaded(&[("workers", "2"), ("rabbitmq.url", "amqp://a@h")]);
+        let new = loaded(&[
+            ("workers", "3"),
+            ("rabbitmq.url", "amqp://b@h"),
+            ("log.level", "debug"),
+        ]);
+        assert_eq!(
+            changed(&old, &new),
+            ["log.level", "rabbitmq.url", "workers"]
+        );
+        assert!(changed(&old, &old).is_empty());
+    }
+}

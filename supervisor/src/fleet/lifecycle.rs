@@ -1,0 +1,341 @@
+//! The life of a tenant's worker as a state machine: events in, actions out.
+//!
+//! PURE: it does no I/O and reads no clock. `supervise` feeds it what happens, carries out what it
+//! answers, and wakes it at [`Lifecycle::deadline`]. What holds whatever comes in whatever order:
+//! at most one process at a time, nothing started after a stop was asked for, nothing believed that
+//! an earlier process said, and every kill followed until the process is reaped.
+//!
+//! ```text
+//!  Queued ─▶ Spawning ─▶ Confining ─▶ Connecting ─▶ Running ◀─▶ Resizing
+//!    ▲                                                 ▲ ▼
+//!    │             exit                             Suspect       (any) ─▶ Draining ─▶ Stopped
+//!  Backoff ◀─────────────── (any) ◀── Killing ◀── a deadline, a breach of the protocol
+//! ```
+
+mod event;
+mod failures;
+mod policy;
+mod state;
+mod told;
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use self::failures::Failures;
+pub(super) use self::{
+    event::{Action, Event, Report, SpawnFault},
+    policy::Policy,
+    state::State,
+};
+use super::{
+    order::{Size, StopLevel},
+    process::{Blame, Ending},
+};
+
+/// The machine of one tenant.
+#[derive(Debug)]
+pub(super) struct Lifecycle {
+    policy: Policy,
+    state: State,
+    wanted: Size,
+    /// What a signal to this worker made of its threads. It outlives `wanted` of the same size,
+    /// or converging would undo at once what a person did by hand.
+    signalled: Option<u16>,
+    /// What the worker last confirmed.
+    applied: Option<Size>,
+    stop: Option<StopLevel>,
+    /// Processes made so far.
+    starts: u64,
+    failures: Failures,
+    ready_since: Option<Instant>,
+}
+
+impl Lifecycle {
+    /// A machine in `Queued`, with its slot asked for. `starts`: processes made before.
+    pub(super) const fn new(policy: Policy, wanted: Size, starts: u64) -> Self {
+        Self {
+            policy,
+            state: State::Queued,
+            wanted,
+            signalled: None,
+            applied: None,
+            stop: None,
+            starts,
+            failures: Failures::NONE,
+            ready_since: None,
+        }
+    }
+
+    pub(super) const fn state(&self) -> State {
+        self.state
+    }
+
+    pub(super) const fn applied(&self) -> Option<Size> {
+        self.applied
+    }
+
+    pub(super) const fn wanted(&self) -> Size {
+        self.wanted
+    }
+
+    /// Processes made so far.
+    pub(super) const fn starts(&self) -> u64 {
+        self.starts
+    }
+
+    /// The number of the present process, or of the latest one: how many there were before it.
+    pub(super) const fn generation(&self) -> u64 {
+        self.starts.saturating_sub(1)
+    }
+
+    /// When to send `Timer`, if nothing else happens first.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.state.deadline()
+    }
+
+    /// Takes in what happened and says what to do about it, in this order.
+    pub(super) fn step(&mut self, event: &Event, now: Instant) -> Vec<Action> {
+        match *event {
+            Event::Wanted { size, insisted } => self.want(size, insisted, now),
+            Event::Stop(level) => self.stop(level, now),
+            Event::Granted => self.granted(),
+            Event::Spawned => self.spawned(now),
+            Event::SpawnFailed { fault, dice } => self.spawn_failed(fault, dice, now),
+            Event::Told { generation, report } if self.is_present(generation) => {
+                self.told(report, now)
+            }
+            Event::HungUp { generation } if self.is_present(generation) => self.hung_up(now),
+            Event::Misbehaved { generation, .. } if self.is_present(generation) => self.kill(now),
+            Event::Exited {
+                generation,
+                ending,
+                dice,
+            } if self.is_present(generation) => self.exited(ending, dice, now),
+            // An earlier process has no say any more.
+            Event::Told { .. }
+            | Event::HungUp { .. }
+            | Event::Misbehaved { .. }
+            | Event::Exited { .. } => Vec::new(),
+            Event::Timer => self.timer(now),
+        }
+    }
+
+    /// Whether there is a process, and this is its number.
+    const fn is_present(&self, generation: u64) -> bool {
+        self.state.has_process() && generation == self.generation()
+    }
+
+    fn want(&mut self, size: Size, insisted: bool, now: Instant) -> Vec<Action> {
+        if insisted || size.threads != self.wanted.threads {
+            self.signalled = None;
+        }
+        self.wanted = size;
+        self.reconcile(now)
+    }
+
+    /// The size the worker should have by now.
+    fn target(&self) -> Size {
+        let threads = self.signalled.unwrap_or(self.wanted.threads);
+        Size {
+            threads,
+            connections: self.wanted.connections.min(threads),
+        }
+    }
+
+    /// Asks for the target size if it is neither there nor asked for already.
+    fn reconcile(&mut self, now: Instant) -> Vec<Action> {
+        let present = if let State::Resizing { asked, .. } = self.state {
+            Some(asked)
+        } else {
+            self.applied
+        };
+        if present == Some(self.target()) {
+            return Vec::new();
+        }
+        self.ask(now)
+    }
+
+    /// Asks for the target size, if the worker consumes.
+    fn ask(&mut self, now: Instant) -> Vec<Action> {
+        let (State::Running { silent_at } | State::Resizing { silent_at, .. }) = self.state else {
+            return Vec::new();
+        };
+        let asked = self.target();
+        self.state = State::Resizing {
+            silent_at,
+            asked,
+            again_at: now + self.policy.resize,
+        };
+        vec![Action::Resize(asked)]
+    }
+
+    fn stop(&mut self, level: StopLevel, now: Instant) -> Vec<Action> {
+        if self.stop >= Some(level) {
+            return Vec::new();
+        }
+        self.stop = Some(level);
+        match self.state {
+            State::Queued | State::Backoff { .. } => {
+                self.state = State::Stopped;
+                vec![Action::ReleaseSlot]
+            }
+            // The process may come to be at any moment: it is waited for, then killed.
+            State::Spawning { hello_by: None } => Vec::new(),
+            // It has begun nothing, and does not handle signals before its hello.
+            State::Spawning { hello_by: Some(_) } => self.kill(now),
+            State::Confining { .. }
+            | State::Connecting { .. }
+            | State::Running { .. }
+            | State::Resizing { .. }
+            | State::Suspect { .. } => self.drain(level, None, now),
+            State::Draining { kill_at } => self.drain(level, Some(kill_at), now),
+            State::Killing { .. } | State::Stopped => Vec::new(),
+        }
+    }
+
+    /// Tells the worker to finish. A kill already set for a time is not put off.
+    fn drain(&mut self, level: StopLevel, at_most: Option<Instant>, now: Instant) -> Vec<Action> {
+        let (within, spare) = match level {
+            // A worker leaves by itself at its deadline; patience is for the one that does not.
+            StopLevel::Drain => (self.policy.drain, self.policy.patience),
+            StopLevel::Fast => (self.policy.fast, Duration::ZERO),
+            StopLevel::Immediate => return self.kill(now),
+        };
+        let kill_at = now + within + spare;
+        let kill_at = at_most.map_or(kill_at, |earlier| earlier.min(kill_at));
+        self.state = State::Draining { kill_at };
+        vec![Action::Drain(within)]
+    }
+
+    fn granted(&mut self) -> Vec<Action> {
+        if self.state != State::Queued {
+            return vec![Action::ReleaseSlot];
+        }
+        self.state = State::Spawning { hello_by: None };
+        vec![Action::Spawn]
+    }
+
+    fn spawned(&mut self, now: Instant) -> Vec<Action> {
+        self.starts += 1;
+        self.signalled = None;
+        self.state = State::Spawning {
+            hello_by: Some(now + self.policy.hello),
+        };
+        match self.stop {
+            Some(_) => self.kill(now),
+            None => Vec::new(),
+        }
+    }
+
+    fn spawn_failed(&mut self, fault: SpawnFault, dice: u32, now: Instant) -> Vec<Action> {
+        if self.stop.is_some() {
+            self.state = State::Stopped;
+            return vec![Action::ReleaseSlot];
+        }
+        match fault {
+            SpawnFault::Host => {
+                self.state = State::Queued;
+                vec![Action::ReleaseSlot, Action::RequestSlot]
+            }
+            SpawnFault::Program => self.rest(Blame::Crash, dice, now),
+        }
+    }
+
+    /// Its socket closes a moment before a process that exits can be reaped, so this alone says
+    /// little. A process that lives on without it can be neither heard nor told anything.
+    fn hung_up(&mut self, now: Instant) -> Vec<Action> {
+        let soon = now + self.policy.patience;
+        match &mut self.state {
+            State::Spawning {
+                hello_by: Some(deadline),
+            }
+            | State::Confining {
+                confined_by: deadline,
+            } => *deadline = soon.min(*deadline),
+            State::Connecting { silent_at } => *silent_at = Some(soon),
+            State::Running { .. } | State::Resizing { .. } => {
+                self.state = State::Suspect { kill_at: soon };
+            }
+            State::Queued
+            | State::Spawning { hello_by: None }
+            | State::Suspect { .. }
+            | State::Draining { .. }
+            | State::Killing { .. }
+            | State::Backoff { .. }
+            | State::Stopped => {}
+        }
+        Vec::new()
+    }
+
+    fn kill(&mut self, now: Instant) -> Vec<Action> {
+        if let State::Killing { .. } = self.state {
+            return Vec::new();
+        }
+        self.state = State::Killing {
+            overdue_at: Some(now + self.policy.patience),
+        };
+        vec![Action::Kill]
+    }
+
+    fn exited(&mut self, ending: Ending, dice: u32, now: Instant) -> Vec<Action> {
+        let ran = self.ready_since.take().map(|since| now - since);
+        if ran.is_some_and(|ran| ran >= self.policy.backoff_reset) {
+            self.failures = Failures::NONE;
+        }
+        self.applied = None;
+        if self.stop.is_some() {
+            self.state = State::Stopped;
+            return vec![Action::ReleaseSlot];
+        }
+        let blame = if let State::Killing { .. } = self.state {
+            // However it called its end: it was we who had to end it.
+            Blame::Crash
+        } else {
+            ending.blame()
+        };
+        self.rest(blame, dice, now)
+    }
+
+    fn rest(&mut self, blame: Blame, dice: u32, now: Instant) -> Vec<Action> {
+        let pause = self.failures.pause(blame, self.policy.backoff, dice);
+        self.state = State::Backoff { until: now + pause };
+        vec![Action::ReleaseSlot]
+    }
+
+    fn timer(&mut self, now: Instant) -> Vec<Action> {
+        if self.deadline().is_none_or(|deadline| now < deadline) {
+            return Vec::new();
+        }
+        match self.state {
+            State::Spawning { .. }
+            | State::Confining { .. }
+            | State::Connecting { .. }
+            | State::Suspect { .. }
+            | State::Draining { .. } => self.kill(now),
+            State::Running { silent_at } | State::Resizing { silent_at, .. }
+                if silent_at <= now =>
+            {
+                self.state = State::Suspect {
+                    kill_at: now + self.policy.patience,
+                };
+                Vec::new()
+            }
+            State::Running { .. } => Vec::new(),
+            State::Resizing { .. } => self.ask(now),
+            State::Killing { .. } => {
+                self.state = State::Killing { overdue_at: None };
+                vec![Action::Alarm]
+            }
+            State::Backoff { .. } => {
+                self.state = State::Queued;
+                vec![Action::RequestSlot]
+            }
+            State::Queued | State::Stopped => Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "lifecycle_tests.rs"]
+mod tests;

@@ -1,0 +1,110 @@
+//! What a worker's word does to its state.
+
+use tokio::time::Instant;
+
+use super::{Action, Lifecycle, Report, State};
+use crate::fleet::order::Size;
+
+impl Lifecycle {
+    /// A worker that is on its way out may say what it likes.
+    pub(super) fn told(&mut self, report: Report, now: Instant) -> Vec<Action> {
+        if let State::Draining { .. } | State::Killing { .. } = self.state {
+            return Vec::new();
+        }
+        match report {
+            Report::Hello => self.hello(now),
+            Report::Confined => self.confined(now),
+            Report::Ready => self.ready(now),
+            Report::Heartbeat => self.heartbeat(now),
+            Report::Resized { size, signalled } => self.resized(size, signalled),
+            Report::Refused => self.refused(),
+            Report::Sync => self.sync(now),
+        }
+    }
+
+    fn hello(&mut self, now: Instant) -> Vec<Action> {
+        let State::Spawning { .. } = self.state else {
+            return self.kill(now);
+        };
+        self.state = State::Confining {
+            confined_by: now + self.policy.confine,
+        };
+        // Until it says otherwise this is what the worker will have.
+        self.applied = Some(self.target());
+        vec![Action::Brief(self.target())]
+    }
+
+    fn confined(&mut self, now: Instant) -> Vec<Action> {
+        let State::Confining { .. } = self.state else {
+            return self.kill(now);
+        };
+        self.state = State::Connecting { silent_at: None };
+        vec![Action::ReleaseSlot]
+    }
+
+    fn ready(&mut self, now: Instant) -> Vec<Action> {
+        if self.ready_since.is_some() {
+            // It had lost its connection and has found it again.
+            return Vec::new();
+        }
+        let State::Connecting { .. } = self.state else {
+            return self.kill(now);
+        };
+        self.ready_since = Some(now);
+        self.state = State::Running {
+            silent_at: now + self.policy.silence,
+        };
+        self.reconcile(now)
+    }
+
+    fn heartbeat(&mut self, now: Instant) -> Vec<Action> {
+        let heard = now + self.policy.silence;
+        match &mut self.state {
+            State::Connecting { silent_at } => *silent_at = Some(heard),
+            State::Running { silent_at } | State::Resizing { silent_at, .. } => *silent_at = heard,
+            State::Suspect { .. } => {
+                self.state = State::Running { silent_at: heard };
+                return self.reconcile(now);
+            }
+            State::Queued
+            | State::Spawning { .. }
+            | State::Confining { .. }
+            | State::Draining { .. }
+            | State::Killing { .. }
+            | State::Backoff { .. }
+            | State::Stopped => {}
+        }
+        Vec::new()
+    }
+
+    fn resized(&mut self, size: Size, signalled: bool) -> Vec<Action> {
+        self.applied = Some(size);
+        if let State::Resizing {
+            silent_at, asked, ..
+        } = self.state
+        {
+            // What a signal did gives way to the request under way, and other threads than asked
+            // for are the answer to an earlier request.
+            if !signalled && asked.threads == size.threads {
+                self.state = State::Running { silent_at };
+            }
+        } else if signalled {
+            self.signalled = Some(size.threads);
+        }
+        Vec::new()
+    }
+
+    /// The worker goes on with what it has; the next `Wanted` asks again.
+    fn refused(&mut self) -> Vec<Action> {
+        if let State::Resizing { silent_at, .. } = self.state {
+            self.state = State::Running { silent_at };
+        }
+        Vec::new()
+    }
+
+    /// Asked for even if it should be there already: the worker wants an answer.
+    fn sync(&mut self, now: Instant) -> Vec<Action> {
+        self.signalled = None;
+        self.ask(now)
+    }
+}

@@ -1,0 +1,719 @@
+use std::collections::BTreeMap;
+
+use jatis_shared::retry::Backoff;
+use proptest::prelude::*;
+
+use super::*;
+use crate::fleet::snapshot::StateName;
+
+const SECOND: Duration = Duration::from_secs(1);
+const SIZE: Size = size(4);
+/// Halfway: no jitter to speak of.
+const DICE: u32 = u32::MAX / 2;
+const FIRST: u64 = 0;
+
+const fn size(threads: u16) -> Size {
+    Size {
+        threads,
+        connections: if threads < 2 { threads } else { 2 },
+    }
+}
+
+const POLICY: Policy = Policy {
+    hello: Duration::from_secs(5),
+    confine: Duration::from_secs(2),
+    resize: Duration::from_secs(10),
+    silence: Duration::from_secs(8),
+    patience: Duration::from_secs(3),
+    drain: Duration::from_secs(30),
+    fast: Duration::from_secs(5),
+    backoff: Backoff {
+        min: Duration::from_millis(500),
+        max: Duration::from_secs(60),
+    },
+    backoff_reset: Duration::from_secs(120),
+};
+
+fn told(report: Report) -> Event {
+    Event::Told {
+        generation: FIRST,
+        report,
+    }
+}
+
+fn resized(threads: u16, signalled: bool) -> Event {
+    let size = size(threads);
+    told(Report::Resized { size, signalled })
+}
+
+fn exited(code: i32) -> Event {
+    Event::Exited {
+        generation: FIRST,
+        ending: Ending::Code(code),
+        dice: DICE,
+    }
+}
+
+fn wanted(threads: u16) -> Event {
+    Event::Wanted {
+        size: size(threads),
+        insisted: false,
+    }
+}
+
+fn misbehaved() -> Event {
+    Event::Misbehaved {
+        generation: FIRST,
+        how: "it lies".to_owned(),
+    }
+}
+
+fn spawn_failed(fault: SpawnFault) -> Event {
+    Event::SpawnFailed { fault, dice: DICE }
+}
+
+/// The events that lead to a state, and a machine that has gone through them at `now`.
+fn at(state: StateName, now: Instant) -> Lifecycle {
+    let hung_up = Event::HungUp { generation: FIRST };
+    let way: Vec<Event> = match state {
+        StateName::Queued => vec![],
+        StateName::Spawning => vec![Event::Granted, Event::Spawned],
+        StateName::Confining => vec![Event::Granted, Event::Spawned, told(Report::Hello)],
+        StateName::Connecting => starting(vec![]),
+        StateName::Running => starting(vec![told(Report::Ready)]),
+        StateName::Resizing => starting(vec![told(Report::Ready), wanted(8)]),
+        StateName::Suspect => starting(vec![told(Report::Ready), hung_up]),
+        StateName::Draining => starting(vec![told(Report::Ready), Event::Stop(StopLevel::Drain)]),
+        StateName::Killing => starting(vec![told(Report::Ready), misbehaved()]),
+        StateName::Backoff => starting(vec![told(Report::Ready), exited(101)]),
+        StateName::Stopped => vec![Event::Stop(StopLevel::Drain)],
+    };
+    let mut machine = Lifecycle::new(POLICY, SIZE, 0);
+    for event in way {
+        machine.step(&event, now);
+    }
+    assert_eq!(machine.state().name(), state);
+    machine
+}
+
+fn starting(then: Vec<Event>) -> Vec<Event> {
+    let mut way = vec![
+        Event::Granted,
+        Event::Spawned,
+        told(Report::Hello),
+        told(Report::Confined),
+    ];
+    way.extend(then);
+    way
+}
+
+#[test]
+fn every_event_leads_where_the_table_says() {
+    use Action::*;
+    use StateName as S;
+    let start = Instant::now();
+    let stop = Event::Stop;
+    let hung_up = || Event::HungUp { generation: FIRST };
+    let insisted = Event::Wanted {
+        size: SIZE,
+        insisted: true,
+    };
+    for (from, event, to, actions) in [
+        (S::Queued, Event::Granted, S::Spawning, vec![Spawn]),
+        (S::Queued, wanted(8), S::Queued, vec![]),
+        (
+            S::Queued,
+            stop(StopLevel::Drain),
+            S::Stopped,
+            vec![ReleaseSlot],
+        ),
+        (
+            S::Spawning,
+            told(Report::Hello),
+            S::Confining,
+            vec![Brief(SIZE)],
+        ),
+        (S::Spawning, told(Report::Ready), S::Killing, vec![Kill]),
+        (S::Spawning, told(Report::Confined), S::Killing, vec![Kill]),
+        (S::Spawning, hung_up(), S::Spawning, vec![]),
+        (S::Spawning, exited(1), S::Backoff, vec![ReleaseSlot]),
+        (S::Spawning, stop(StopLevel::Drain), S::Killing, vec![Kill]),
+        (
+            S::Confining,
+            told(Report::Confined),
+            S::Connecting,
+            vec![ReleaseSlot],
+        ),
+        (S::Confining, told(Report::Hello), S::Killing, vec![Kill]),
+        (S::Confining, told(Report::Ready), S::Killing, vec![Kill]),
+        (S::Confining, told(Report::Heartbeat), S::Confining, vec![]),
+        (
+            S::Confining,
+            stop(StopLevel::Drain),
+            S::Draining,
+            vec![Drain(POLICY.drain)],
+        ),
+        (S::Connecting, told(Report::Ready), S::Running, vec![]),
+        (
+            S::Connecting,
+            told(Report::Confined),
+            S::Killing,
+            vec![Kill],
+        ),
+        (
+            S::Connecting,
+            told(Report::Heartbeat),
+            S::Connecting,
+            vec![],
+        ),
+        (S::Connecting, exited(75), S::Backoff, vec![ReleaseSlot]),
+        (S::Running, told(Report::Heartbeat), S::Running, vec![]),
+        (S::Running, told(Report::Ready), S::Running, vec![]),
+        (S::Running, told(Report::Hello), S::Killing, vec![Kill]),
+        (S::Running, wanted(8), S::Resizing, vec![Resize(size(8))]),
+        (S::Running, wanted(4), S::Running, vec![]),
+        (S::Running, insisted, S::Running, vec![]),
+        (
+            S::Running,
+            told(Report::Sync),
+            S::Resizing,
+            vec![Resize(SIZE)],
+        ),
+        (S::Running, resized(5, true), S::Running, vec![]),
+        (S::Running, hung_up(), S::Suspect, vec![]),
+        (S::Running, misbehaved(), S::Killing, vec![Kill]),
+        (S::Running, exited(0), S::Backoff, vec![ReleaseSlot]),
+        (
+            S::Running,
+            stop(StopLevel::Drain),
+            S::Draining,
+            vec![Drain(POLICY.drain)],
+        ),
+        (
+            S::Running,
+            stop(StopLevel::Fast),
+            S::Draining,
+            vec![Drain(POLICY.fast)],
+        ),
+        (
+            S::Running,
+            stop(StopLevel::Immediate),
+            S::Killing,
+            vec![Kill],
+        ),
+        (S::Resizing, resized(8, false), S::Running, vec![]),
+        (S::Resizing, resized(4, false), S::Resizing, vec![]),
+        (S::Resizing, resized(8, true), S::Resizing, vec![]),
+        (S::Resizing, told(Report::Refused), S::Running, vec![]),
+        (S::Resizing, wanted(8), S::Resizing, vec![]),
+        (S::Resizing, wanted(2), S::Resizing, vec![Resize(size(2))]),
+        (S::Resizing, hung_up(), S::Suspect, vec![]),
+        (S::Suspect, told(Report::Heartbeat), S::Running, vec![]),
+        (S::Suspect, wanted(8), S::Suspect, vec![]),
+        (S::Suspect, exited(101), S::Backoff, vec![ReleaseSlot]),
+        (
+            S::Suspect,
+            stop(StopLevel::Drain),
+            S::Draining,
+            vec![Drain(POLICY.drain)],
+        ),
+        (S::Draining, told(Report::Heartbeat), S::Draining, vec![]),
+        (S::Draining, hung_up(), S::Draining, vec![]),
+        (S::Draining, wanted(8), S::Draining, vec![]),
+        (S::Draining, stop(StopLevel::Drain), S::Draining, vec![]),
+        (
+            S::Draining,
+            stop(StopLevel::Fast),
+            S::Draining,
+            vec![Drain(POLICY.fast)],
+        ),
+        (
+            S::Draining,
+            stop(StopLevel::Immediate),
+            S::Killing,
+            vec![Kill],
+        ),
+        (S::Draining, exited(0), S::Stopped, vec![ReleaseSlot]),
+        (S::Draining, exited(101), S::Stopped, vec![ReleaseSlot]),
+        (S::Killing, told(Report::Heartbeat), S::Killing, vec![]),
+        (S::Killing, misbehaved(), S::Killing, vec![]),
+        (S::Killing, stop(StopLevel::Immediate), S::Killing, vec![]),
+        (S::Killing, exited(0), S::Backoff, vec![ReleaseSlot]),
+        (S::Backoff, wanted(8), S::Backoff, vec![]),
+        (S::Backoff, told(Report::Ready), S::Backoff, vec![]),
+        (S::Backoff, exited(0), S::Backoff, vec![]),
+        (
+            S::Backoff,
+            stop(StopLevel::Drain),
+            S::Stopped,
+            vec![ReleaseSlot],
+        ),
+        (S::Stopped, wanted(8), S::Stopped, vec![]),
+        (S::Stopped, Event::Granted, S::Stopped, vec![ReleaseSlot]),
+    ] {
+        let mut machine = at(from, start);
+        let text = format!("{from:?}: {event:?}");
+        assert_eq!(machine.step(&event, start), actions, "{text}");
+        assert_eq!(machine.state().name(), to, "{text}");
+    }
+}
+
+#[test]
+fn every_deadline_leads_on() {
+    use Action::*;
+    use StateName as S;
+    let start = Instant::now();
+    for (from, after, to, actions) in [
+        (S::Spawning, POLICY.hello, S::Killing, vec![Kill]),
+        (S::Confining, POLICY.confine, S::Killing, vec![Kill]),
+        (S::Running, POLICY.silence, S::Suspect, vec![]),
+        (S::Resizing, POLICY.silence, S::Suspect, vec![]),
+        (S::Suspect, POLICY.patience, S::Killing, vec![Kill]),
+        (
+            S::Draining,
+            POLICY.drain + POLICY.patience,
+            S::Killing,
+            vec![Kill],
+        ),
+        (S::Killing, POLICY.patience, S::Killing, vec![Alarm]),
+        (S::Backoff, SECOND, S::Queued, vec![RequestSlot]),
+    ] {
+        let mut machine = at(from, start);
+        let deadline = machine.deadline().expect("it has a deadline");
+        assert!(deadline <= start + after, "{from:?}");
+        assert_eq!(
+            machine.step(&Event::Timer, deadline - SECOND / 1000),
+            vec![],
+            "{from:?}"
+        );
+        assert_eq!(machine.state().name(), from);
+        assert_eq!(machine.step(&Event::Timer, deadline), actions, "{from:?}");
+        assert_eq!(machine.state().name(), to, "{from:?}");
+    }
+    for from in [S::Queued, S::Connecting, S::Stopped] {
+        assert_eq!(at(from, start).deadline(), None, "{from:?}");
+    }
+}
+
+#[test]
+fn a_connecting_worker_is_watched_from_its_first_heartbeat_on() {
+    let start = Instant::now();
+    let mut machine = at(StateName::Connecting, start);
+    machine.step(&told(Report::Heartbeat), start);
+    assert_eq!(
+        machine.step(&Event::Timer, start + POLICY.silence),
+        vec![Action::Kill]
+    );
+}
+
+#[test]
+fn a_resize_without_an_answer_is_asked_for_again() {
+    let start = Instant::now();
+    let mut machine = at(StateName::Resizing, start);
+    machine.step(&told(Report::Heartbeat), start + POLICY.silence - SECOND);
+    let again = machine.step(&Event::Timer, start + POLICY.resize);
+    assert_eq!(again, vec![Action::Resize(size(8))]);
+}
+
+#[test]
+fn a_size_wanted_while_it_starts_is_asked_for_when_it_is_ready() {
+    let start = Instant::now();
+    let mut machine = at(StateName::Connecting, start);
+    assert_eq!(machine.step(&wanted(2), start), vec![]);
+    let actions = machine.step(&told(Report::Ready), start);
+    assert_eq!(actions, vec![Action::Resize(size(2))]);
+}
+
+#[test]
+fn what_a_signal_did_holds_until_another_size_is_wanted_or_a_person_insists() {
+    let now = Instant::now();
+    let insisted = Event::Wanted {
+        size: SIZE,
+        insisted: true,
+    };
+    for (event, actions) in [
+        (wanted(4), vec![]),
+        (wanted(6), vec![Action::Resize(size(6))]),
+        (insisted, vec![Action::Resize(SIZE)]),
+        (told(Report::Sync), vec![Action::Resize(SIZE)]),
+    ] {
+        let mut machine = at(StateName::Running, now);
+        machine.step(&resized(5, true), now);
+        assert_eq!(machine.step(&event, now), actions, "{event:?}");
+    }
+}
+
+#[test]
+fn a_size_the_worker_cannot_have_is_asked_for_again_at_the_next_occasion_only() {
+    let now = Instant::now();
+    let mut machine = at(StateName::Resizing, now);
+    assert_eq!(machine.step(&told(Report::Refused), now), vec![]);
+    assert_eq!(machine.step(&told(Report::Heartbeat), now), vec![]);
+    assert_eq!(machine.step(&wanted(8), now), vec![Action::Resize(size(8))]);
+}
+
+#[test]
+fn a_stop_while_the_process_is_made_kills_it_when_it_is_there() {
+    let now = Instant::now();
+    for (outcome, to, actions) in [
+        (Event::Spawned, StateName::Killing, vec![Action::Kill]),
+        (
+            spawn_failed(SpawnFault::Host),
+            StateName::Stopped,
+            vec![Action::ReleaseSlot],
+        ),
+        (
+            spawn_failed(SpawnFault::Program),
+            StateName::Stopped,
+            vec![Action::ReleaseSlot],
+        ),
+    ] {
+        let mut machine = at(StateName::Queued, now);
+        machine.step(&Event::Granted, now);
+        assert_eq!(machine.step(&Event::Stop(StopLevel::Drain), now), vec![]);
+        assert_eq!(machine.step(&outcome, now), actions, "{outcome:?}");
+        assert_eq!(machine.state().name(), to, "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_host_without_means_is_not_held_against_the_tenant() {
+    let now = Instant::now();
+    let mut machine = at(StateName::Queued, now);
+    for _ in 0..10 {
+        machine.step(&Event::Granted, now);
+        let actions = machine.step(&spawn_failed(SpawnFault::Host), now);
+        assert_eq!(actions, vec![Action::ReleaseSlot, Action::RequestSlot]);
+    }
+    assert_eq!(machine.failures, Failures::NONE);
+}
+
+/// Runs a machine through one life after the other: how long each was ready, its exit code, and
+/// the pause that must follow, in milliseconds.
+fn check_pauses(lives: &[(u64, i32, u64)]) {
+    let mut now = Instant::now();
+    let mut machine = Lifecycle::new(POLICY, SIZE, 0);
+    for (nth, (ready_seconds, code, pause)) in lives.iter().enumerate() {
+        let generation = u64::try_from(nth).expect("few lives");
+        machine.step(&Event::Granted, now);
+        machine.step(&Event::Spawned, now);
+        assert_eq!(machine.generation(), generation);
+        for report in [Report::Hello, Report::Confined, Report::Ready] {
+            machine.step(&Event::Told { generation, report }, now);
+        }
+        now += SECOND * u32::try_from(*ready_seconds).expect("short lives");
+        let (ending, dice) = (Ending::Code(*code), DICE);
+        machine.step(
+            &Event::Exited {
+                generation,
+                ending,
+                dice,
+            },
+            now,
+        );
+        let until = machine.deadline().expect("it rests");
+        let difference = (until - now).abs_diff(Duration::from_millis(*pause));
+        assert!(difference < SECOND / 1000, "life {nth}: {:?}", until - now);
+        now = until;
+        machine.step(&Event::Timer, now);
+    }
+}
+
+#[test]
+fn the_pause_doubles_with_each_failure_and_starts_over_after_a_good_run() {
+    check_pauses(&[
+        (0, 101, 500),
+        (0, 101, 1000),
+        (0, 1, 2000),
+        (119, 101, 4000),
+        (120, 101, 500),
+        (0, 101, 1000),
+    ]);
+}
+
+#[test]
+fn an_exit_that_is_nobodys_fault_does_not_lengthen_the_pause() {
+    check_pauses(&[
+        (0, 75, 500),
+        (0, 76, 500),
+        (0, 101, 500),
+        (0, 101, 1000),
+        (0, 75, 1000),
+    ]);
+}
+
+#[test]
+fn a_clean_exit_nobody_asked_for_rests_a_second() {
+    check_pauses(&[(0, 0, 1000), (0, 0, 1000), (0, 101, 500)]);
+}
+
+#[test]
+fn a_worker_that_cannot_work_rests_longest() {
+    check_pauses(&[
+        (0, 65, 60_000),
+        (0, 64, 60_000),
+        (0, 71, 60_000),
+        (0, 101, 500),
+    ]);
+}
+
+/// A world around the machine: at most one process, which does what the dice say.
+struct World {
+    machine: Lifecycle,
+    now: Instant,
+    slot_asked: bool,
+    spawn_asked: bool,
+    /// The process there is.
+    alive: Option<u64>,
+    killed: bool,
+    stopped: bool,
+    /// Failures counted when they last could not have started over.
+    failures: Failures,
+    kills: BTreeMap<u64, u32>,
+}
+
+#[derive(Debug, Clone)]
+enum Move {
+    Grant,
+    SpawnEnds(Option<SpawnFault>),
+    Say { stale: bool, report: Report },
+    HangUp { stale: bool },
+    Misbehave { stale: bool },
+    Exit { stale: bool, code: i32 },
+    Want { threads: u16, insisted: bool },
+    Stop(StopLevel),
+    Wait(u64),
+    Due,
+}
+
+fn moves() -> impl Strategy<Value = Move> {
+    let report = prop_oneof![
+        4 => Just(Report::Hello),
+        4 => Just(Report::Confined),
+        4 => Just(Report::Ready),
+        2 => Just(Report::Heartbeat),
+        1 => (1_u16..9, any::<bool>())
+            .prop_map(|(threads, signalled)| Report::Resized { size: size(threads), signalled }),
+        1 => Just(Report::Refused),
+        1 => Just(Report::Sync),
+    ];
+    let fault = prop_oneof![
+        6 => Just(None),
+        1 => Just(Some(SpawnFault::Host)),
+        1 => Just(Some(SpawnFault::Program)),
+    ];
+    let level = prop_oneof![
+        Just(StopLevel::Drain),
+        Just(StopLevel::Fast),
+        Just(StopLevel::Immediate)
+    ];
+    let stale = || prop::bool::weighted(0.2);
+    let codes = prop::sample::select(vec![0, 1, 64, 65, 66, 71, 75, 76, 101]);
+    prop_oneof![
+        8 => Just(Move::Grant),
+        8 => fault.prop_map(Move::SpawnEnds),
+        24 => (stale(), report).prop_map(|(stale, report)| Move::Say { stale, report }),
+        2 => stale().prop_map(|stale| Move::HangUp { stale }),
+        1 => stale().prop_map(|stale| Move::Misbehave { stale }),
+        4 => (stale(), codes).prop_map(|(stale, code)| Move::Exit { stale, code }),
+        3 => (1_u16..9, any::<bool>())
+            .prop_map(|(threads, insisted)| Move::Want { threads, insisted }),
+        1 => level.prop_map(Move::Stop),
+        4 => (0_u64..200_000).prop_map(Move::Wait),
+        8 => Just(Move::Due),
+    ]
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            machine: Lifecycle::new(POLICY, SIZE, 0),
+            now: Instant::now(),
+            slot_asked: true,
+            spawn_asked: false,
+            alive: None,
+            killed: false,
+            stopped: false,
+            failures: Failures::NONE,
+            kills: BTreeMap::new(),
+        }
+    }
+
+    /// The event a move amounts to in this world; none if it cannot happen.
+    fn event(&mut self, next: &Move) -> Option<Event> {
+        let of = |stale: bool| match self.alive {
+            Some(alive) if !stale => Some(alive),
+            None if !stale => Some(self.machine.generation()),
+            Some(_) | None => self.machine.generation().checked_sub(1),
+        };
+        match next {
+            Move::Grant => std::mem::take(&mut self.slot_asked).then_some(Event::Granted),
+            Move::SpawnEnds(fault) => {
+                if !std::mem::take(&mut self.spawn_asked) {
+                    return None;
+                }
+                let dice = DICE;
+                Some(match fault {
+                    Some(fault) => Event::SpawnFailed {
+                        fault: *fault,
+                        dice,
+                    },
+                    None => {
+                        assert_eq!(self.alive, None, "two processes");
+                        self.alive = Some(self.machine.starts());
+                        self.killed = false;
+                        Event::Spawned
+                    }
+                })
+            }
+            Move::Say { stale, report } => of(*stale).map(|generation| Event::Told {
+                generation,
+                report: *report,
+            }),
+            Move::HangUp { stale } => of(*stale).map(|generation| Event::HungUp { generation }),
+            Move::Misbehave { stale } => of(*stale).map(|generation| Event::Misbehaved {
+                generation,
+                how: String::new(),
+            }),
+            Move::Exit { stale, code } => {
+                let generation = of(*stale)?;
+                if self.alive == Some(generation) {
+                    self.alive = None;
+                }
+                Some(Event::Exited {
+                    generation,
+                    ending: Ending::Code(*code),
+                    dice: DICE,
+                })
+            }
+            Move::Want { threads, insisted } => Some(Event::Wanted {
+                size: size(*threads),
+                insisted: *insisted,
+            }),
+            Move::Stop(level) => {
+                self.stopped = true;
+                Some(Event::Stop(*level))
+            }
+            Move::Wait(millis) => {
+                self.now += Duration::from_millis(*millis);
+                Some(Event::Timer)
+            }
+            Move::Due => {
+                self.now = self.now.max(self.machine.deadline()?);
+                Some(Event::Timer)
+            }
+        }
+    }
+
+    fn play(&mut self, next: &Move) {
+        let Some(event) = self.event(next) else {
+            return;
+        };
+        let was = self.machine.state();
+        let is_exit = matches!(event, Event::Exited { .. });
+        let is_stale = match &event {
+            Event::Told { generation, .. }
+            | Event::HungUp { generation }
+            | Event::Misbehaved { generation, .. }
+            | Event::Exited { generation, .. } => !self.machine.is_present(*generation),
+            Event::Wanted { .. }
+            | Event::Stop(_)
+            | Event::Granted
+            | Event::Spawned
+            | Event::SpawnFailed { .. }
+            | Event::Timer => false,
+        };
+        let ran_well = self
+            .machine
+            .ready_since
+            .is_some_and(|since| self.now - since >= POLICY.backoff_reset);
+        let actions = self.machine.step(&event, self.now);
+        if is_stale {
+            assert_eq!(self.machine.state(), was, "a stale event changed the state");
+            assert_eq!(actions, vec![], "a stale event had an effect");
+        }
+        for action in actions {
+            self.carry_out(action);
+        }
+        let failures = self.machine.failures;
+        if !(is_exit && ran_well) {
+            assert!(failures >= self.failures, "the pause shrank while failing");
+        }
+        self.failures = failures;
+        if was == State::Stopped {
+            assert_eq!(self.machine.state(), State::Stopped, "Stopped was left");
+        }
+        if let State::Killing { .. } = was {
+            let left = self.machine.state().name() != StateName::Killing;
+            assert_eq!(left, is_exit && !is_stale, "Killing ends by the exit alone");
+        }
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::RequestSlot => {
+                assert!(!self.stopped, "a start was asked for after the stop");
+                self.slot_asked = true;
+            }
+            Action::ReleaseSlot => self.slot_asked = false,
+            Action::Spawn => {
+                assert!(!self.stopped, "a start after the stop");
+                assert!(
+                    self.alive.is_none() && !self.spawn_asked,
+                    "a second process"
+                );
+                self.spawn_asked = true;
+            }
+            Action::Brief(size) | Action::Resize(size) => {
+                assert!(self.alive.is_some() && !self.killed, "nobody to tell");
+                assert!(!self.stopped, "told to work after the stop");
+                assert!(size.connections <= size.threads);
+            }
+            Action::Drain(_) => assert!(self.alive.is_some() && !self.killed, "nobody to drain"),
+            Action::Kill => {
+                let alive = self.alive.expect("a kill needs a process");
+                assert!(self.machine.is_present(alive));
+                *self.kills.entry(alive).or_default() += 1;
+                assert_eq!(self.kills.get(&alive), Some(&1), "one kill is enough");
+                self.killed = true;
+            }
+            Action::Alarm => assert!(self.killed, "an alarm without a kill"),
+        }
+    }
+
+    /// Asks for a stop and lets time pass: nobody helps but the kernel, who kills.
+    fn finish(&mut self) {
+        self.play(&Move::Stop(StopLevel::Drain));
+        for _ in 0..10 {
+            if self.machine.state() == State::Stopped {
+                assert_eq!(self.alive, None, "a process was left behind");
+                assert!(!self.slot_asked && !self.spawn_asked);
+                return;
+            }
+            let next = match (self.spawn_asked, self.killed && self.alive.is_some()) {
+                (true, _) => Move::SpawnEnds(None),
+                (false, true) => Move::Exit {
+                    stale: false,
+                    code: 0,
+                },
+                (false, false) => Move::Due,
+            };
+            self.play(&next);
+        }
+        panic!("it never stops: {:?}", self.machine);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    #[test]
+    fn whatever_happens_there_is_one_process_at_most_and_a_stop_ends(
+        story in prop::collection::vec(moves(), 0..120)
+    ) {
+        let mut world = World::new();
+        for next in &story {
+            world.play(next);
+        }
+        world.finish();
+    }
+}

@@ -1,0 +1,380 @@
+//! The workers of all tenants: one process each, started, watched, resized, restarted, stopped.
+//!
+//! ```text
+//!   Fleet ── orders ──▶ supervise (a task per tenant) ── events ──▶ lifecycle (PURE)
+//!         ◀─ snapshots ─    │        │        │       ◀── actions ──
+//!                          worker         starts ─▶ spawn (one thread)
+//!                      process · control
+//! ```
+//!
+//! Only `supervise` owns a child, only `lifecycle` decides. The fleet is told what is wanted, by
+//! level: asking again is harmless, and nothing here is durable. It knows neither the broker nor
+//! the database. Whoever drops it without [`Fleet::stop_all`] kills its workers.
+
+mod control;
+mod lifecycle;
+mod order;
+mod process;
+mod record;
+mod snapshot;
+mod spawn;
+mod starts;
+mod supervise;
+mod worker;
+
+use std::{
+    collections::HashMap,
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use jatis_shared::{
+    config::Config,
+    ids::{MessageId, TenantId, TenantNumber},
+};
+use jiff::Timestamp;
+use tokio::{runtime::Handle, sync::watch, time::timeout};
+use tokio_util::task::TaskTracker;
+use tracing::{debug, error};
+
+pub use self::{
+    order::StopLevel,
+    snapshot::{Progress, Snapshot, StateName, Status},
+};
+use self::{
+    order::{Order, Size},
+    record::Record,
+    spawn::Spawner,
+    starts::Starts,
+    supervise::Caretaker,
+};
+
+/// What is wanted for a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Desired {
+    pub tenant: TenantId,
+    pub number: TenantNumber,
+    /// Pool threads, 1 to `worker.max_threads`.
+    pub threads: u16,
+    /// Database connections, 1 to `threads`.
+    pub connections: u16,
+}
+
+impl Desired {
+    const fn size(&self) -> Size {
+        Size {
+            threads: self.threads,
+            connections: self.connections,
+        }
+    }
+}
+
+/// What a fleet works with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub config: Arc<Config>,
+    /// The worker's program, absolute.
+    pub worker_path: PathBuf,
+}
+
+/// Called with messages that are in their table.
+pub type StoredHook = Box<dyn Fn(&[MessageId]) + Send + Sync>;
+
+/// Whom a fleet tells. Both are called on the reactor, and must neither block nor wait.
+pub struct Hooks {
+    /// Messages that are in their table now.
+    pub stored: StoredHook,
+    /// What a tenant's worker has done since the last call.
+    pub progress: Box<dyn Fn(TenantId, Progress) + Send + Sync>,
+}
+
+/// The workers of all tenants. Clones are the same fleet.
+#[derive(Clone)]
+pub struct Fleet {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    members: Mutex<Members>,
+    /// Owns the task of every member.
+    tasks: TaskTracker,
+    runtime: Handle,
+    /// Taken when all is stopped.
+    spawner: Mutex<Option<(Spawner, JoinHandle<()>)>>,
+}
+
+/// What every task of the fleet uses.
+struct Shared {
+    settings: Settings,
+    hooks: Hooks,
+    mint_floor: Box<dyn Fn() -> u64 + Send + Sync>,
+    starts: Arc<Starts>,
+}
+
+#[derive(Default)]
+struct Members {
+    by_tenant: HashMap<TenantId, Member>,
+    /// No further member is taken in.
+    closed: bool,
+}
+
+/// The way to a tenant's task. Its orders are closed when the task is over.
+struct Member {
+    orders: watch::Sender<Order>,
+    snapshots: watch::Receiver<Snapshot>,
+}
+
+impl Fleet {
+    /// A fleet without members. `mint_floor` gives the tick that a worker started now must mint
+    /// above.
+    ///
+    /// # Errors
+    /// When the host gives no thread.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn start(
+        settings: Settings,
+        hooks: Hooks,
+        mint_floor: impl Fn() -> u64 + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        let keys = &settings.config.supervision;
+        let spawner = Spawner::start(settings.worker_path.clone(), keys.starts_in_flight)?;
+        let starts = Arc::new(Starts::new(keys));
+        Ok(Self {
+            inner: Arc::new(Inner {
+                shared: Arc::new(Shared {
+                    settings,
+                    hooks,
+                    mint_floor: Box::new(mint_floor),
+                    starts,
+                }),
+                members: Mutex::default(),
+                tasks: TaskTracker::new(),
+                runtime: Handle::current(),
+                spawner: Mutex::new(Some(spawner)),
+            }),
+        })
+    }
+
+    /// Makes what is wanted known: starts the tenant's worker if it has none, and gives it another
+    /// size if that has changed. Harmless to repeat. Does nothing for a tenant that is being
+    /// stopped (ask again when it is gone), and nothing once all is being stopped.
+    pub fn ensure(&self, desired: Desired) {
+        self.order(desired, 0);
+    }
+
+    /// `insistence` is 1 when a person asks for the size, else 0.
+    fn order(&self, desired: Desired, insistence: u64) {
+        let mut members = self.inner.members();
+        if members.closed {
+            debug!(tenant.id = %desired.tenant, "no worker is started: jatis is stopping");
+            return;
+        }
+        let known = members.by_tenant.get(&desired.tenant);
+        if let Some(member) = known.filter(|member| !member.orders.is_closed()) {
+            member.orders.send_modify(|order| {
+                order.size = desired.size();
+                order.insisted += insistence;
+            });
+            return;
+        }
+        let last = known.map(|member| member.snapshots.borrow().clone());
+        if let Some(last) = last
+            .as_ref()
+            .filter(|last| last.state != StateName::Stopped)
+        {
+            let Desired { tenant, .. } = desired;
+            error!(tenant.id = %tenant, state = last.state.as_str(),
+                "the task of {tenant} ended by a fault in jatis; it is begun anew");
+        }
+        if let Some(member) = self.take_in(desired, last.as_ref()) {
+            members.by_tenant.insert(desired.tenant, member);
+        }
+    }
+
+    /// Begins the task of a tenant. `None` when the fleet is stopped.
+    fn take_in(&self, desired: Desired, last: Option<&Snapshot>) -> Option<Member> {
+        let spawner = self.inner.spawner().as_ref()?.0.clone();
+        let (orders, receiver) = watch::channel(Order {
+            size: desired.size(),
+            insisted: 0,
+            stop: None,
+        });
+        let last_tick = last.map_or(0, |last| last.last_tick);
+        let record = Record::new(desired.tenant, desired.number, last_tick, Timestamp::now());
+        let starts = last.map_or(0, |last| last.generation + 1);
+        let shared = Arc::clone(&self.inner.shared);
+        let caretaker = Caretaker::new(shared, spawner, receiver, record, starts);
+        let (published, snapshots) = watch::channel(caretaker.snapshot());
+        let inner = Arc::downgrade(&self.inner);
+        let task = async move {
+            caretaker.run(&published).await;
+            if let Some(inner) = inner.upgrade() {
+                inner.forget(desired.tenant);
+            }
+            // Who waits for the end waits for this: the tenant is known no more.
+            drop(published);
+        };
+        // Owned by the tracker, which `stop_all` waits for.
+        drop(self.inner.tasks.spawn_on(task, &self.inner.runtime));
+        Some(Member { orders, snapshots })
+    }
+
+    /// Waits until the tenant's worker consumes, or the time is over. Gives what is the case then;
+    /// `None` for a tenant that is not known.
+    ///
+    /// Cancel-safe.
+    pub async fn ready(&self, tenant: TenantId, within: Duration) -> Option<Snapshot> {
+        let is_running = |last: &Snapshot| last.status() == Status::Running;
+        self.wait(tenant, within, is_running).await
+    }
+
+    /// Like `ensure`, and waits until the worker has confirmed this number of threads, or
+    /// `supervision.resize_timeout` is over. Gives what is the case then; `None` for a tenant that
+    /// is not known, because all is being stopped.
+    ///
+    /// Cancel-safe: the resize goes on.
+    pub async fn resize(&self, desired: Desired) -> Option<Snapshot> {
+        self.order(desired, 1);
+        let keys = &self.inner.shared.settings.config.supervision;
+        let is_done = |last: &Snapshot| {
+            last.state == StateName::Running
+                && last.wanted_threads == desired.threads
+                && last.applied_threads == desired.threads
+        };
+        self.wait(desired.tenant, keys.resize_timeout, is_done)
+            .await
+    }
+
+    /// Waits for a state of affairs, at most this long, and gives what is the case then.
+    async fn wait(
+        &self,
+        tenant: TenantId,
+        within: Duration,
+        is_there: impl Fn(&Snapshot) -> bool,
+    ) -> Option<Snapshot> {
+        let mut snapshots = self.inner.watch(tenant)?;
+        let waited = timeout(within, snapshots.wait_for(is_there));
+        match waited.await.map(|there| there.map(|last| last.clone())) {
+            Ok(Ok(there)) => Some(there),
+            // The time is over, or the task is: what is the case then is the answer.
+            Ok(Err(_)) | Err(_) => Some(snapshots.borrow().clone()),
+        }
+    }
+
+    /// Stops the tenant's worker: it drains, is killed if it does not in time, and is forgotten.
+    /// Returns when its process is reaped. Harmless to repeat.
+    ///
+    /// Cancel-safe: the stop goes on.
+    pub async fn stop(&self, tenant: TenantId) {
+        let Some(mut snapshots) = self.inner.watch(tenant) else {
+            return;
+        };
+        self.inner.raise(Some(tenant), StopLevel::Drain);
+        while snapshots.changed().await.is_ok() {}
+        // Done already, unless the task ended by a fault.
+        self.inner.forget(tenant);
+    }
+
+    /// Stops all workers at once, and takes in no more. A level that rises meanwhile hurries it.
+    /// Returns when every process is reaped and the thread that starts them is gone.
+    ///
+    /// Cancel-safe: the stop goes on, and can be waited for again.
+    pub async fn stop_all(&self, mut levels: watch::Receiver<StopLevel>) {
+        self.inner.members().closed = true;
+        self.inner.tasks.close();
+        let mut may_rise = true;
+        while !self.inner.tasks.is_empty() {
+            let level = *levels.borrow_and_update();
+            self.inner.raise(None, level);
+            tokio::select! {
+                () = self.inner.tasks.wait() => {}
+                changed = levels.changed(), if may_rise => may_rise = changed.is_ok(),
+            }
+        }
+        let spawner = self.inner.spawner().take();
+        let Some((spawner, thread)) = spawner else {
+            return;
+        };
+        drop(spawner);
+        match tokio::task::spawn_blocking(|| thread.join()).await {
+            Ok(Ok(())) => debug!("every worker is stopped"),
+            Ok(Err(_)) | Err(_) => error!("the thread that starts processes had panicked"),
+        }
+    }
+
+    /// A tenant's worker as it is now; `None` for a tenant that is not known.
+    #[must_use]
+    pub fn snapshot(&self, tenant: TenantId) -> Option<Snapshot> {
+        let snapshots = self.inner.watch(tenant)?;
+        let last = snapshots.borrow().clone();
+        Some(last)
+    }
+
+    /// Whether the tenant's worker consumes, as far as is known.
+    #[must_use]
+    pub fn is_running(&self, tenant: TenantId) -> bool {
+        let members = self.inner.members();
+        let member = members.by_tenant.get(&tenant);
+        member.is_some_and(|member| member.snapshots.borrow().status() == Status::Running)
+    }
+
+    /// Every worker as it is now, in no order.
+    #[must_use]
+    pub fn snapshots(&self) -> Vec<Snapshot> {
+        let members = self.inner.members();
+        let last = |member: &Member| member.snapshots.borrow().clone();
+        members.by_tenant.values().map(last).collect()
+    }
+
+    /// Every tenant known here, in no order.
+    #[must_use]
+    pub fn tenants(&self) -> Vec<TenantId> {
+        self.inner.members().by_tenant.keys().copied().collect()
+    }
+}
+
+impl Inner {
+    fn members(&self) -> MutexGuard<'_, Members> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn spawner(&self) -> MutexGuard<'_, Option<(Spawner, JoinHandle<()>)>> {
+        self.spawner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn watch(&self, tenant: TenantId) -> Option<watch::Receiver<Snapshot>> {
+        let members = self.members();
+        let member = members.by_tenant.get(&tenant)?;
+        Some(member.snapshots.clone())
+    }
+
+    /// Asks one tenant or all to stop, at least this hard.
+    fn raise(&self, only: Option<TenantId>, level: StopLevel) {
+        for (tenant, member) in &self.members().by_tenant {
+            if only.is_none_or(|only| only == *tenant) {
+                member.orders.send_modify(|order| {
+                    order.stop = order.stop.max(Some(level));
+                });
+            }
+        }
+    }
+
+    /// Removes a tenant whose task is over, unless it has been begun anew.
+    fn forget(&self, tenant: TenantId) {
+        let mut members = self.members();
+        let is_over = |member: &Member| member.orders.is_closed();
+        if members.by_tenant.get(&tenant).is_some_and(is_over) {
+            members.by_tenant.remove(&tenant);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "fleet_tests.rs"]
+mod tests;

@@ -1,0 +1,103 @@
+//! What is known of a tenant's worker beside its state: what it last said of itself, and how its
+//! predecessors ended.
+
+use jatis_shared::{
+    control::Heartbeat,
+    ids::{TenantId, TenantNumber},
+};
+use jiff::Timestamp;
+
+use super::{
+    lifecycle::Lifecycle,
+    process::Ending,
+    snapshot::{Progress, Snapshot, Status},
+};
+
+/// The record of one tenant.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) tenant: TenantId,
+    pub(super) number: TenantNumber,
+    /// Of the present process, or the latest.
+    pub(super) pid: Option<u32>,
+    /// The present process's latest; empty before its first.
+    heartbeat: Heartbeat,
+    /// The latest tick any of the tenant's workers minted at.
+    pub(super) last_tick: u64,
+    last_exit: Option<String>,
+    /// When the present state was entered.
+    pub(super) since: Timestamp,
+}
+
+impl Record {
+    pub(super) fn new(
+        tenant: TenantId,
+        number: TenantNumber,
+        last_tick: u64,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            tenant,
+            number,
+            pid: None,
+            heartbeat: Heartbeat::default(),
+            last_tick,
+            last_exit: None,
+            since: now,
+        }
+    }
+
+    /// Takes in a heartbeat; gives what was done since the one before.
+    pub(super) fn count(&mut self, heartbeat: Heartbeat) -> Progress {
+        let progress = Progress {
+            stored: heartbeat.stored.saturating_sub(self.heartbeat.stored),
+            dead: heartbeat.dead.saturating_sub(self.heartbeat.dead),
+            retried: heartbeat.retried.saturating_sub(self.heartbeat.retried),
+        };
+        self.last_tick = self.last_tick.max(heartbeat.last_tick);
+        self.heartbeat = heartbeat;
+        progress
+    }
+
+    /// Takes in a confirmed size, which the next heartbeat would tell too.
+    pub(super) const fn resized(&mut self, threads: u16) {
+        self.heartbeat.threads.target = threads;
+        self.heartbeat.threads.live = threads;
+    }
+
+    /// Takes in the end of the process.
+    pub(super) fn ended(&mut self, ending: Ending) {
+        self.heartbeat = Heartbeat::default();
+        self.last_exit = Some(ending.to_string());
+    }
+
+    /// What the world may know now.
+    pub(super) fn snapshot(&self, lifecycle: &Lifecycle) -> Snapshot {
+        let state = lifecycle.state();
+        let applied = match state.name().status() {
+            Status::Running => lifecycle.applied(),
+            Status::Starting
+            | Status::Backoff
+            | Status::Paused
+            | Status::Draining
+            | Status::Failed
+            | Status::Deleting => None,
+        };
+        Snapshot {
+            tenant: self.tenant,
+            state: state.name(),
+            since: self.since,
+            waiting_for: self.heartbeat.waiting_for,
+            pid: self.pid.filter(|_| state.has_process()),
+            generation: lifecycle.generation(),
+            restarts: lifecycle.generation(),
+            threads: self.heartbeat.threads,
+            wanted_threads: lifecycle.wanted().threads,
+            applied_threads: applied.map_or(0, |size| size.threads),
+            unacked: self.heartbeat.unacked,
+            in_flight: self.heartbeat.in_flight,
+            last_tick: self.last_tick,
+            last_exit: self.last_exit.clone(),
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! The task of one tenant: the sole owner of its worker.
+//!
+//! It decides nothing. It turns what happens (an order, a frame, an exit, a deadline) into an event
+//! for `lifecycle`, and carries out the actions that come back. Nothing here waits for one thing
+//! alone but the thread that starts processes, which answers in milliseconds, and for the last
+//! words of a process that is gone.
+
+mod hear;
+
+use std::{collections::VecDeque, future::pending, io, pin::Pin, sync::Arc};
+
+use jatis_shared::control::{Command, Spec};
+use jiff::Timestamp;
+use rustix::process::Signal;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+use tracing::{error, info, warn};
+
+use super::{
+    Shared,
+    control::ControlError,
+    lifecycle::{Action, Event, Lifecycle, SpawnFault, State},
+    order::{Order, Size, StopLevel},
+    process::{Blame, Ending},
+    record::Record,
+    snapshot::{Snapshot, StateName},
+    spawn::Spawner,
+    starts::Slot,
+    worker::{News, Worker, news},
+};
+use crate::random;
+
+/// The one who minds a tenant's worker.
+pub(super) struct Caretaker {
+    shared: Arc<Shared>,
+    spawner: Spawner,
+    orders: watch::Receiver<Order>,
+    /// Whether somebody can still give orders.
+    is_ordered: bool,
+    /// As of the latest order taken in.
+    insisted: u64,
+    lifecycle: Lifecycle,
+    record: Record,
+    slot: SlotClaim,
+    worker: Option<Worker>,
+}
+
+enum SlotClaim {
+    None,
+    Waiting(Pin<Box<dyn Future<Output = Option<Slot>> + Send>>),
+    Held(#[expect(dead_code, reason = "held until it is dropped")] Slot),
+}
+
+impl Caretaker {
+    /// `starts`: processes the tenant has had before, in this supervisor's life.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        spawner: Spawner,
+        orders: watch::Receiver<Order>,
+        record: Record,
+        starts: u64,
+    ) -> Self {
+        let Order { size, insisted, .. } = *orders.borrow();
+        let policy = (&shared.settings.config.supervision).into();
+        Self {
+            // A new lifecycle is queued.
+            slot: claim(&shared),
+            shared,
+            spawner,
+            orders,
+            is_ordered: true,
+            insisted,
+            lifecycle: Lifecycle::new(policy, size, starts),
+            record,
+            worker: None,
+        }
+    }
+
+    /// Works until the worker is stopped and reaped.
+    pub(super) async fn run(mut self, published: &watch::Sender<Snapshot>) {
+        while self.lifecycle.state() != State::Stopped {
+            if let Some(event) = self.next_event().await {
+                self.apply(event).await;
+                published.send_replace(self.snapshot());
+            }
+        }
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        self.record.snapshot(&self.lifecycle)
+    }
+
+    /// Waits for the next thing to happen; none if it is nothing to the lifecycle. Frames come
+    /// before deadlines: after this whole program was asleep, the signs of life that have arrived
+    /// meanwhile count.
+    async fn next_event(&mut self) -> Option<Event> {
+        tokio::select! {
+            biased;
+            changed = self.orders.changed(), if self.is_ordered => {
+                self.is_ordered = changed.is_ok();
+                Some(self.ordered())
+            }
+            news = news(self.worker.as_mut()) => self.notice(news).await,
+            slot = granted(&mut self.slot) => {
+                self.slot = slot.map_or(SlotClaim::None, SlotClaim::Held);
+                Some(Event::Granted)
+            }
+            () = due(self.lifecycle.deadline()) => Some(Event::Timer),
+        }
+    }
+
+    fn ordered(&mut self) -> Event {
+        if !self.is_ordered {
+            // The fleet was dropped without being stopped.
+            return Event::Stop(StopLevel::Immediate);
+        }
+        let order = *self.orders.borrow_and_update();
+        let insisted = order.insisted != self.insisted;
+        self.insisted = order.insisted;
+        match order.stop {
+            Some(level) => Event::Stop(level),
+            None => Event::Wanted {
+                size: order.size,
+                insisted,
+            },
+        }
+    }
+
+    async fn notice(&mut self, news: News) -> Option<Event> {
+        let generation = self.lifecycle.generation();
+        match news {
+            News::Ended(ending) => Some(self.bury(ending).await),
+            News::Said(frame) => self.hear(frame),
+            News::Broken(ControlError::Closed) => Some(Event::HungUp { generation }),
+            News::Broken(
+                broken @ (ControlError::Frame(_)
+                | ControlError::Flood
+                | ControlError::Stalled
+                | ControlError::Full),
+            ) => Some(misbehaved(generation, &broken)),
+        }
+    }
+
+    /// Takes leave of a process that is reaped. What it said last may be what somebody waits for,
+    /// but moves nothing any more.
+    async fn bury(&mut self, ending: io::Result<Ending>) -> Event {
+        let patience = self.shared.settings.config.supervision.kill_after;
+        if let Some(worker) = self.worker.take() {
+            for frame in worker.last_words(patience).await {
+                drop(self.hear(frame));
+            }
+        }
+        let ending = ending.unwrap_or_else(|error| {
+            let tenant = self.record.tenant;
+            warn!(tenant.id = %tenant, %error, "how the worker of {tenant} ended is not known");
+            Ending::Unknown
+        });
+        self.record.ended(ending);
+        Event::Exited {
+            generation: self.lifecycle.generation(),
+            ending,
+            dice: random::dice(),
+        }
+    }
+
+    /// Lets an event take effect, and whatever follows from carrying that out.
+    async fn apply(&mut self, event: Event) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            let from = self.lifecycle.state().name();
+            let actions = self.lifecycle.step(&event, Instant::now());
+            if self.lifecycle.state().name() != from {
+                self.record.since = Timestamp::now();
+                self.log(from, &event);
+            }
+            for action in actions {
+                events.extend(self.perform(action).await);
+            }
+        }
+    }
+
+    /// Logs a change of state: as an error what needs a person, as a warning what went wrong and is
+    /// being seen to.
+    fn log(&self, from: StateName, event: &Event) {
+        let (tenant, pid) = (self.record.tenant, self.record.pid);
+        let (generation, to) = (self.lifecycle.generation(), self.lifecycle.state().name());
+        let (from, cause) = (from.as_str(), event.to_string());
+        if let Event::Exited { ending, .. } = event
+            && ending.blame() == Blame::Setup
+        {
+            error!(tenant.id = %tenant, pid, generation, from, to = to.as_str(), cause,
+                "the worker of {tenant} cannot work with what it is given: {cause}");
+        } else if let StateName::Suspect | StateName::Killing | StateName::Backoff = to {
+            warn!(tenant.id = %tenant, pid, generation, from, to = to.as_str(), cause,
+                "worker of {tenant}: {}, {cause}", to.as_str());
+        } else {
+            info!(tenant.id = %tenant, pid, generation, from, to = to.as_str(), cause,
+                "worker of {tenant}: {}, {cause}", to.as_str());
+        }
+    }
+
+    async fn perform(&mut self, action: Action) -> Option<Event> {
+        match action {
+            Action::RequestSlot => self.slot = claim(&self.shared),
+            Action::ReleaseSlot => self.slot = SlotClaim::None,
+            Action::Spawn => return Some(self.spawn().await),
+            Action::Brief(size) => return self.send(Command::Spec(Box::new(self.spec(size)))),
+            Action::Resize(size) => {
+                return self.send(Command::Resize {
+                    threads: size.threads,
+                    connections: size.connections,
+                });
+            }
+            Action::Drain(within) => {
+                let deadline_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+                let failed = self.send(Command::Drain { deadline_ms });
+                self.signal(Signal::TERM);
+                // One that is stopped (by a SIGSTOP, say) acts on neither before it goes on.
+                self.signal(Signal::CONT);
+                return failed;
+            }
+            Action::Kill => self.signal(Signal::KILL),
+            Action::Alarm => {
+                let (tenant, pid) = (self.record.tenant, self.record.pid);
+                error!(tenant.id = %tenant, pid,
+                    "the worker of {tenant} does not die of SIGKILL; its tenant stands still");
+            }
+        }
+        None
+    }
+
+    async fn spawn(&mut self) -> Event {
+        let tenant = self.record.tenant;
+        let generation = self.lifecycle.starts();
+        let keys = &self.shared.settings.config.supervision;
+        let born = match self.spawner.spawn(tenant).await {
+            Ok(newborn) => Worker::new(newborn, keys, generation)
+                .map_err(|cause| (SpawnFault::Host, cause.to_string())),
+            Err(failure) => Err((failure.fault(), failure.reason())),
+        };
+        let (fault, cause) = match born {
+            Ok(worker) => {
+                self.shared.starts.succeeded();
+                self.record.pid = Some(worker.pid());
+                self.worker = Some(worker);
+                return Event::Spawned;
+            }
+            Err(failure) => failure,
+        };
+        match fault {
+            SpawnFault::Program => {
+                error!(tenant.id = %tenant, cause, "the worker of {tenant} cannot be started");
+            }
+            SpawnFault::Host => {
+                let pause = self.shared.starts.exhausted(Instant::now());
+                warn!(tenant.id = %tenant, cause, ?pause, "this host cannot start a worker now");
+            }
+        }
+        Event::SpawnFailed {
+            fault,
+            dice: random::dice(),
+        }
+    }
+
+    fn spec(&self, size: Size) -> Spec {
+        let config = &self.shared.settings.config;
+        Spec {
+            tenant: self.record.tenant,
+            number: self.record.number,
+            threads: size.threads,
+            connections: size.connections,
+            prefetch: config.prefetch(),
+            mint_floor: (self.shared.mint_floor)().max(self.record.last_tick),
+            orphan_timeout: config.supervision.orphan_timeout,
+            drain_timeout: config.supervision.drain_timeout,
+            heartbeat_interval: config.supervision.heartbeat_interval,
+            rabbitmq: config.rabbitmq.clone(),
+            database: config.database.clone(),
+            worker: config.worker.clone(),
+            log: config.log.clone(),
+        }
+    }
+
+    /// Gives the event of a worker that cannot be told any more.
+    fn send(&mut self, command: Command) -> Option<Event> {
+        let failure = self.worker.as_mut()?.send(command).err()?;
+        Some(misbehaved(self.lifecycle.generation(), &failure))
+    }
+
+    fn signal(&self, signal: Signal) {
+        let Some(worker) = &self.worker else { return };
+        if let Err(cause) = worker.signal(signal) {
+            let (tenant, pid) = (self.record.tenant, self.record.pid);
+            error!(tenant.id = %tenant, pid, %cause, ?signal,
+                "the worker of {tenant} cannot be signalled");
+        }
+    }
+}
+
+fn misbehaved(generation: u64, how: &ControlError) -> Event {
+    Event::Misbehaved {
+        generation,
+        how: how.to_string(),
+    }
+}
+
+fn claim(shared: &Shared) -> SlotClaim {
+    SlotClaim::Waiting(Box::pin(Arc::clone(&shared.starts).slot()))
+}
+
+async fn granted(claim: &mut SlotClaim) -> Option<Slot> {
+    match claim {
+        SlotClaim::Waiting(slot) => slot.await,
+        SlotClaim::None | SlotClaim::Held(_) => pending().await,
+    }
+}
+
+async fn due(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => pending().await,
+    }
+}

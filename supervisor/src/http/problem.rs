@@ -1,0 +1,433 @@
+//! Problem documents (RFC 9457): the one form of every refusal and failure.
+//!
+//! [`PROBLEMS`] is the one list of codes; the OpenAPI document and `docs/reference.md` are made
+//! from it and checked against it. A source error goes to the log here, once, and never into an
+//! answer.
+
+use std::error::Error as StdError;
+
+use hyper::{
+    Response, StatusCode,
+    header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER},
+};
+use jatis_shared::ids::MessageId;
+use schemars::JsonSchema;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{answer::Answer, request_id::RequestId};
+use crate::error::{Chain, Error};
+
+/// The media type of a problem document.
+pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
+
+/// What is fixed for a code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kind {
+    /// The stable word of the field `code`; `type` is `/problems/` and this.
+    pub code: &'static str,
+    pub status: StatusCode,
+    pub title: &'static str,
+    /// `Retry-After`, seconds.
+    pub retry_after: Option<u16>,
+}
+
+macro_rules! problems {
+    ($($(#[$doc:meta])* $name:ident = $code:literal, $status:ident, $title:literal $(, again in $seconds:literal)?;)+) => {
+        /// Every kind of problem.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Code {
+            $($(#[$doc])* $name,)+
+        }
+
+        /// The table of all problems, by status.
+        pub const PROBLEMS: &[Kind] = &[$(Code::$name.kind(),)+];
+
+        impl Code {
+            /// The code's row of the table.
+            #[must_use]
+            pub const fn kind(self) -> Kind {
+                match self {
+                    $(Self::$name => Kind {
+                        code: $code,
+                        status: StatusCode::$status,
+                        title: $title,
+                        retry_after: problems!(@seconds $($seconds)?),
+                    },)+
+                }
+            }
+        }
+    };
+    (@seconds) => { None };
+    (@seconds $seconds:literal) => { Some($seconds) };
+}
+
+problems! {
+    /// Path, query or body cannot be read as what HTTP says they are.
+    MalformedRequest = "malformed_request", BAD_REQUEST, "Malformed request";
+    MalformedJson = "malformed_json", BAD_REQUEST, "Malformed JSON";
+    InvalidId = "invalid_id", BAD_REQUEST, "Invalid id";
+    InvalidCursor = "invalid_cursor", BAD_REQUEST, "Invalid cursor";
+    /// An administrator did not say whose messages.
+    TenantRequired = "tenant_required", BAD_REQUEST, "Tenant required";
+    Unauthorized = "unauthorized", UNAUTHORIZED, "Unauthorized";
+    Forbidden = "forbidden", FORBIDDEN, "Forbidden";
+    NotFound = "not_found", NOT_FOUND, "Not found";
+    TenantNotFound = "tenant_not_found", NOT_FOUND, "Tenant not found";
+    MessageNotFound = "message_not_found", NOT_FOUND, "Message not found";
+    /// Queued and not stored yet; ask again.
+    MessagePending = "message_pending", NOT_FOUND, "Message not stored yet", again in 1;
+    MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "Method not allowed";
+    /// The body did not arrive within `http.request_timeout`.
+    BodyTimeout = "body_timeout", REQUEST_TIMEOUT, "Request body too slow";
+    TenantExists = "tenant_exists", CONFLICT, "Tenant exists";
+    TenantDeleting = "tenant_deleting", CONFLICT, "Tenant is being deleted";
+    TenantGone = "tenant_gone", GONE, "Tenant is being deleted";
+    BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE, "Request body too large";
+    UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "Unsupported media type";
+    ValidationFailed = "validation_failed", UNPROCESSABLE_ENTITY, "Validation failed";
+    UnstorablePayload = "unstorable_payload", UNPROCESSABLE_ENTITY, "Unstorable payload";
+    InternalError = "internal_error", INTERNAL_SERVER_ERROR, "Internal error";
+    /// `rabbitmq.max_publishing` publishes are under way.
+    Overloaded = "overloaded", SERVICE_UNAVAILABLE, "Overloaded", again in 1;
+    BrokerUnavailable = "broker_unavailable", SERVICE_UNAVAILABLE, "Broker unavailable", again in 2;
+    /// The message may be stored or not; the answer names it.
+    PublishUncertain = "publish_uncertain", SERVICE_UNAVAILABLE, "Publish uncertain", again in 2;
+    DatabaseUnavailable = "database_unavailable", SERVICE_UNAVAILABLE, "Database unavailable", again in 2;
+    /// Handling took longer than `http.request_timeout`; its outcome is unknown.
+    RequestTimeout = "request_timeout", SERVICE_UNAVAILABLE, "Request timed out", again in 2;
+    /// Another supervisor serves this installation.
+    NotInCharge = "not_in_charge", SERVICE_UNAVAILABLE, "Not in charge", again in 5;
+    ShuttingDown = "shutting_down", SERVICE_UNAVAILABLE, "Shutting down", again in 5;
+    /// No further tenant can ever be created.
+    TenantNumbersExhausted = "tenant_numbers_exhausted", INSUFFICIENT_STORAGE, "Tenant numbers exhausted";
+}
+
+/// One thing that is wrong with a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "Fault")]
+pub struct Fault {
+    /// Where in the body, as a JSON pointer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pointer: Option<String>,
+    /// Which parameter of the query.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parameter: Option<String>,
+    pub detail: String,
+}
+
+impl Fault {
+    pub(crate) fn at(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self {
+            pointer: Some(pointer.into()),
+            parameter: None,
+            detail: detail.into(),
+        }
+    }
+
+    pub(crate) fn parameter(name: &str, detail: impl Into<String>) -> Self {
+        Self {
+            pointer: None,
+            parameter: Some(name.to_owned()),
+            detail: detail.into(),
+        }
+    }
+}
+
+/// A refusal or failure on its way to the client.
+#[derive(Debug)]
+pub struct Problem {
+    code: Code,
+    /// For the client: without sources, hosts, SQL and paths.
+    detail: String,
+    faults: Vec<Fault>,
+    /// The message whose publish is uncertain.
+    message: Option<MessageId>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// For the log only.
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// The document itself.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Problem")]
+pub(crate) struct Document<'a> {
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    /// The request's id.
+    instance: &'a str,
+    /// A stable word for programs.
+    code: &'static str,
+    /// The title again, for older clients.
+    error: &'static str,
+    /// The detail again, for older clients.
+    message: &'a str,
+    /// What is wrong with the request, all of it.
+    #[serde(skip_serializing_if = "<[Fault]>::is_empty")]
+    errors: &'a [Fault],
+    /// The message whose publish is uncertain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_id: Option<Uuid>,
+}
+
+impl Problem {
+    pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self {
+            code,
+            detail: detail.into(),
+            faults: Vec::new(),
+            message: None,
+            headers: Vec::new(),
+            source: None,
+        }
+    }
+
+    /// 422 with these faults, at least one.
+    pub(crate) fn invalid(faults: Vec<Fault>) -> Self {
+        let detail = match faults.as_slice() {
+            [fault] => fault.detail.clone(),
+            faults => format!("the request has {} faults", faults.len()),
+        };
+        Self {
+            faults,
+            ..Self::new(Code::ValidationFailed, detail)
+        }
+    }
+
+    /// A bug of ours.
+    pub(crate) fn internal(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self {
+            source: Some(source.into()),
+            ..Self::new(
+                Code::InternalError,
+                "the request failed for a reason of ours; the log tells it by the request's id",
+            )
+        }
+    }
+
+    /// The problem with one fault named.
+    pub(crate) fn with_fault(self, fault: Fault) -> Self {
+        Self {
+            faults: vec![fault],
+            ..self
+        }
+    }
+
+    pub(crate) fn with_header(self, name: HeaderName, value: HeaderValue) -> Self {
+        Self {
+            headers: vec![(name, value)],
+            ..self
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn code(&self) -> Code {
+        self.code
+    }
+
+    #[cfg(test)]
+    pub(crate) fn faults(&self) -> &[Fault] {
+        &self.faults
+    }
+
+    /// Logs what an operator must know, and gives the answer.
+    pub(crate) fn into_answer(self, request: &RequestId) -> Answer {
+        let kind = self.code.kind();
+        self.log(kind);
+        let document = Document {
+            r#type: format!("/problems/{}", kind.code),
+            title: kind.title,
+            status: kind.status.as_u16(),
+            detail: &self.detail,
+            instance: request.as_str(),
+            code: kind.code,
+            error: kind.title,
+            message: &self.detail,
+            errors: &self.faults,
+            message_id: self.message.map(MessageId::uuid),
+        };
+        // Strings, numbers and string keys always serialise.
+        let body = serde_json::to_vec(&document).unwrap_or_default();
+        let mut answer = Response::new(body.into());
+        *answer.status_mut() = kind.status;
+        let headers = answer.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        if let Some(seconds) = kind.retry_after {
+            headers.insert(RETRY_AFTER, seconds.into());
+        }
+        headers.extend(
+            self.headers
+                .into_iter()
+                .map(|(name, value)| (Some(name), value)),
+        );
+        answer
+    }
+
+    /// A dependency's outage is a WARN, our own bug an ERROR, a client's mistake neither.
+    fn log(&self, kind: Kind) {
+        let cause = self.source.as_deref().map(|source| Chain(source).to_string());
+        let cause = cause.unwrap_or_default();
+        let (code, detail) = (kind.code, self.detail.as_str());
+        match self.code {
+            Code::InternalError | Code::TenantNumbersExhausted => {
+                tracing::error!(code, %cause, "a request failed: {detail}: {cause}");
+            }
+            Code::BrokerUnavailable
+            | Code::PublishUncertain
+            | Code::DatabaseUnavailable
+            | Code::RequestTimeout => {
+                tracing::warn!(code, %cause, "a request was not served: {detail}: {cause}");
+            }
+            Code::Overloaded
+            | Code::NotInCharge
+            | Code::ShuttingDown
+            | Code::MalformedRequest
+            | Code::MalformedJson
+            | Code::InvalidId
+            | Code::InvalidCursor
+            | Code::TenantRequired
+            | Code::Unauthorized
+            | Code::Forbidden
+            | Code::NotFound
+            | Code::TenantNotFound
+            | Code::MessageNotFound
+            | Code::MessagePending
+            | Code::MethodNotAllowed
+            | Code::BodyTimeout
+            | Code::TenantExists
+            | Code::TenantDeleting
+            | Code::TenantGone
+            | Code::BodyTooLarge
+            | Code::UnsupportedMediaType
+            | Code::ValidationFailed
+            | Code::UnstorablePayload => {
+                tracing::debug!(code, "a request was refused: {detail}");
+            }
+        }
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let (code, detail) = match &error {
+            Error::TenantNotFound(_) => (Code::TenantNotFound, error.to_string()),
+            Error::TenantExists(_) => (Code::TenantExists, error.to_string()),
+            Error::TenantDeleting(_) => (Code::TenantDeleting, error.to_string()),
+            Error::TenantGone(_) => (Code::TenantGone, error.to_string()),
+            Error::TenantNumbersExhausted => (Code::TenantNumbersExhausted, error.to_string()),
+            Error::MessageNotFound(_) => (Code::MessageNotFound, error.to_string()),
+            Error::MessagePending(_) => (Code::MessagePending, error.to_string()),
+            Error::Overloaded => (Code::Overloaded, error.to_string()),
+            Error::BrokerUnavailable(_) => (Code::BrokerUnavailable, error.to_string()),
+            Error::PublishUncertain { .. } => (Code::PublishUncertain, error.to_string()),
+            Error::DatabaseUnavailable(_) => (Code::DatabaseUnavailable, error.to_string()),
+            // Its own text names a host.
+            Error::NotInCharge(_) => (
+                Code::NotInCharge,
+                "another supervisor serves this installation".to_owned(),
+            ),
+            Error::ShuttingDown => (Code::ShuttingDown, error.to_string()),
+        };
+        let message = match &error {
+            Error::PublishUncertain { id, .. } => Some(*id),
+            Error::TenantNotFound(_)
+            | Error::TenantExists(_)
+            | Error::TenantDeleting(_)
+            | Error::TenantGone(_)
+            | Error::TenantNumbersExhausted
+            | Error::MessageNotFound(_)
+            | Error::MessagePending(_)
+            | Error::Overloaded
+            | Error::BrokerUnavailable(_)
+            | Error::DatabaseUnavailable(_)
+            | Error::NotInCharge(_)
+            | Error::ShuttingDown => None,
+        };
+        Self {
+            message,
+            source: Some(error.into()),
+            ..Self::new(code, detail)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+    use hyper::HeaderMap;
+    use jiff::Timestamp;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn answered(problem: Problem) -> (StatusCode, HeaderMap, Value) {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-request-id", HeaderValue::from_static("r-1"));
+        let id = RequestId::of(&headers, Timestamp::UNIX_EPOCH);
+        let (parts, body) = problem.into_answer(&id).into_parts();
+        let body = futures_util::FutureExt::now_or_never(body.collect())
+            .expect("the body is there")
+            .expect("it cannot fail")
+            .to_bytes();
+        let json = serde_json::from_slice(&body).expect("a problem is JSON");
+        (parts.status, parts.headers, json)
+    }
+
+    #[test]
+    fn codes_are_distinct_words_sorted_by_status() {
+        for (at, kind) in PROBLEMS.iter().enumerate() {
+            assert!(
+                kind.code
+                    .bytes()
+                    .all(|byte| byte == b'_' || byte.is_ascii_lowercase())
+            );
+            assert!(
+                !PROBLEMS[..at].iter().any(|other| other.code == kind.code),
+                "{}",
+                kind.code
+            );
+            assert!(
+                at == 0 || PROBLEMS[at - 1].status <= kind.status,
+                "{}",
+                kind.code
+            );
+            assert_eq!(
+                kind.retry_after.is_some(),
+                kind.status == StatusCode::SERVICE_UNAVAILABLE || kind.code == "message_pending"
+            );
+        }
+    }
+
+    #[test]
+    fn a_problem_names_its_request_and_speaks_to_older_clients_too() {
+        let problem = Problem::invalid(vec![Fault::at("/workers", "must be 1 to 100")]);
+        let (status, headers, json) = answered(problem);
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(headers[CONTENT_TYPE], MEDIA_TYPE);
+        assert_eq!(
+            json,
+            json!({
+                "type": "/problems/validation_failed", "title": "Validation failed", "status": 422,
+                "detail": "must be 1 to 100", "instance": "r-1", "code": "validation_failed",
+                "error": "Validation failed", "message": "must be 1 to 100",
+                "errors": [{"pointer": "/workers", "detail": "must be 1 to 100"}],
+            })
+        );
+    }
+
+    #[test]
+    fn a_failure_does_not_show_its_source() {
+        let (status, headers, json) =
+            answered(Error::NotInCharge("db-host-7 since noon".to_owned()).into());
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(headers[RETRY_AFTER], "5");
+        assert!(!json.to_string().contains("db-host-7"));
+        let (status, _, json) = answered(Problem::internal(
+            "SELECT 1 failed at /var/lib/x".to_owned(),
+        ));
+        assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(!json.to_string().contains("SELECT"));
+    }
+}

@@ -1,0 +1,25 @@
+//! The supervisor of jatis: it serves the API, forks one worker per tenant, and keeps what runs
+//! equal to what is wanted.
+//!
+//! ```text
+//!   http ──▶ tenancy · messaging ──▶ fleet · broker · store
+//! ```
+//!
+//! Arrows are the only dependencies: fleet, broker and store do not know each other, and nobody
+//! imports http. The supervisor carries payloads and never interprets them.
+
+pub mod broker;
+pub mod cli;
+pub mod directory;
+pub mod error;
+pub mod fleet;
+pub mod http;
+pub mod messaging;
+pub mod metrics;
+pub mod random;
+pub mod reign;
+pub mod signals;
+pub mod stage;
+pub mod store;
+pub mod tenancy;
+pub mod vitals;

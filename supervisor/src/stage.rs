@@ -1,0 +1,42 @@
+//! How far the supervisor is. `cli::serve` writes it; whoever must know whether to serve reads it.
+
+use tokio::sync::watch;
+
+use crate::error::Error;
+
+/// A stage in the life of a supervisor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stage {
+    /// Reaching for the database, migrating, reading the tenants. Leaves to any other.
+    Starting(String),
+    /// Another supervisor serves this database; says which. Leaves when that one ends.
+    Waiting(String),
+    /// In charge: requests are served, workers run. Leaves when the hold is lost, or at the end.
+    Serving,
+    /// On its way out; never left.
+    Stopping,
+}
+
+/// The stage, for those who read it.
+#[derive(Debug, Clone)]
+pub struct StageWatch(pub watch::Receiver<Stage>);
+
+impl StageWatch {
+    /// The stage now.
+    #[must_use]
+    pub fn now(&self) -> Stage {
+        self.0.borrow().clone()
+    }
+
+    /// Lets a request pass while the supervisor is in charge.
+    ///
+    /// # Errors
+    /// Says why not, in any other stage.
+    pub fn serving(&self) -> Result<(), Error> {
+        match &*self.0.borrow() {
+            Stage::Serving => Ok(()),
+            Stage::Starting(why) | Stage::Waiting(why) => Err(Error::NotInCharge(why.clone())),
+            Stage::Stopping => Err(Error::ShuttingDown),
+        }
+    }
+}

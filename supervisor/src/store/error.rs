@@ -1,0 +1,90 @@
+//! What can go wrong between jatis and its database.
+
+use std::{io, time::Duration};
+
+use postgres::error::SqlState;
+
+/// Why the store did not do what it was asked. The text says what failed, the source why.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("database.url is not a PostgreSQL address")]
+    Url(#[source] postgres::Error),
+    #[error("cannot connect to the database")]
+    Connect(#[source] postgres::Error),
+    /// The pool found no connection within `database.pool_timeout`.
+    #[error("no connection to the database")]
+    Unavailable(#[source] r2d2::Error),
+    /// Every connection of the pool was in use for as long as `database.pool_timeout`.
+    #[error("all connections to the database have been busy for {0:?}")]
+    Busy(Duration),
+    #[error("cannot {doing}")]
+    Sql {
+        /// What the statement was for, as an order: "list tenants".
+        doing: &'static str,
+        #[source]
+        source: postgres::Error,
+    },
+    /// `database.lock_attempts` attempts met a lock of somebody else each time.
+    #[error("cannot {doing}: a lock was in the way {attempts} times")]
+    Locked {
+        doing: &'static str,
+        attempts: u16,
+        #[source]
+        source: postgres::Error,
+    },
+    /// A value this build cannot read: written by a later one, or by hand.
+    #[error("the database holds {found:?} where a {expected} belongs")]
+    Corrupt {
+        expected: &'static str,
+        found: String,
+    },
+    /// All 2^24 − 1 tenant numbers have been given.
+    #[error("no tenant number is left")]
+    NumbersExhausted,
+    /// `server_version_num`, of a server before PostgreSQL 13.
+    #[error("the server is PostgreSQL {}; jatis needs 13 or later", .0 / 10_000)]
+    ServerTooOld(i32),
+    #[error(
+        "the database has schema version {found}, this build knows {known}: a later jatis was here"
+    )]
+    NewerSchema { found: i32, known: i32 },
+    #[error("cannot bring the schema up to date")]
+    Migration(#[source] refinery::Error),
+    #[error("cannot start a thread for the database")]
+    Thread(#[source] io::Error),
+    /// The process is ending and takes no more jobs.
+    #[error("the store is closed")]
+    Closed,
+}
+
+impl StoreError {
+    /// Adds to a driver's error what was being done.
+    pub(super) fn sql(doing: &'static str) -> impl Fn(postgres::Error) -> Self {
+        move |source| Self::Sql { doing, source }
+    }
+
+    /// Waiting cannot mend it: a person must change the address, the server or the program.
+    #[must_use]
+    pub const fn is_final(&self) -> bool {
+        match self {
+            Self::Url(_)
+            | Self::ServerTooOld(_)
+            | Self::NewerSchema { .. }
+            | Self::Corrupt { .. } => true,
+            Self::Connect(_)
+            | Self::Unavailable(_)
+            | Self::Busy(_)
+            | Self::Sql { .. }
+            | Self::Locked { .. }
+            | Self::NumbersExhausted
+            | Self::Migration(_)
+            | Self::Thread(_)
+            | Self::Closed => false,
+        }
+    }
+
+    /// A statement failed because a lock was not to be had in time.
+    pub(super) fn is_lock_timeout(&self) -> bool {
+        matches!(self, Self::Sql { source, .. } if source.code() == Some(&SqlState::LOCK_NOT_AVAILABLE))
+    }
+}

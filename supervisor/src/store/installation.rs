@@ -1,0 +1,454 @@
+//! Who is in charge of the database: one supervisor at a time.
+//!
+//! ```text
+//!            lock free, row allows it           session lost
+//!   Seeking ─────────────────────────▶ Held ◀───────────────▶ Lapsed
+//!                                        │   epoch unchanged    │
+//!                                        └──▶ Lost ◀────────────┘  another epoch in the row
+//! ```
+//!
+//! The holder has an advisory lock for as long as its session lives, and its name and epoch in the
+//! row `installation`, because a lock alone cannot tell who had it in between. A thread of its own
+//! keeps the session, on a direct connection, and looks every second. It also notes there what must
+//! outlive the supervisor: the latest tick of its mint and how far `stored_xid` has come.
+
+use std::{
+    convert::Infallible,
+    fmt, fs,
+    sync::{
+        Arc, OnceLock,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use jatis_shared::{config::Database, ids::Mint, schema::LOCK_SUPERVISOR};
+use postgres::{Client, Config, Row, types::Type};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::{
+    StoreError, cluster, on_blocking_thread,
+    server::{self, Purpose},
+};
+use crate::random;
+
+/// How often the holder looks, and a seeker tries.
+const BEAT: Duration = Duration::from_secs(1);
+
+/// A supervisor, as others see it in the row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Random for each start; an upgrade in place hands it on.
+    pub instance: Uuid,
+    pub host: String,
+    pub pid: u32,
+}
+
+impl Identity {
+    /// The running process, under a new instance id.
+    #[must_use]
+    pub fn of_this_process() -> Self {
+        let random = u128::from(random::bits()) << 64 | u128::from(random::bits());
+        // The name is for people to read; without it they still have the pid.
+        let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        Self {
+            instance: uuid::Builder::from_random_bytes(random.to_be_bytes()).into_uuid(),
+            host: host.trim_end().to_owned(),
+            pid: std::process::id(),
+        }
+    }
+}
+
+/// The supervisor that holds the database, or held it last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    pub identity: Identity,
+    pub epoch: i64,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Identity { host, pid, .. } = &self.identity;
+        write!(out, "host {host}, pid {pid}, epoch {}", self.epoch)
+    }
+}
+
+/// How it stands between this supervisor and the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hold {
+    /// Not in charge yet. Left for `Held`.
+    Seeking {
+        /// Who is instead; absent while the database cannot be asked.
+        holder: Option<Holder>,
+    },
+    /// In charge. Left for `Lapsed` and `Lost`.
+    Held {
+        epoch: i64,
+        /// What the row said when it was taken: a new mint starts a second above.
+        last_tick: u64,
+    },
+    /// The session is gone, nobody else is known to have taken over: what runs goes on. Left for
+    /// `Held` with the same epoch, or for `Lost`.
+    Lapsed { epoch: i64 },
+    /// Another supervisor has taken over; everything of this one must stop. Final.
+    Lost { epoch: i64, holder: Holder },
+}
+
+/// The thread that gets and keeps this supervisor in charge.
+pub struct Installation {
+    hold: watch::Receiver<Hold>,
+    mint: Arc<OnceLock<Arc<Mint>>>,
+    /// Closing it stops the thread; nothing is ever sent.
+    stop: SyncSender<Infallible>,
+    thread: JoinHandle<()>,
+}
+
+impl Installation {
+    /// Begins to seek; [`watch`](Self::watch) tells how it goes.
+    ///
+    /// # Errors
+    /// [`StoreError::Url`], [`StoreError::Thread`].
+    pub fn seek(database: &Database, identity: Identity) -> Result<Self, StoreError> {
+        let settings = server::settings(database, Purpose::Request)?;
+        let (publish, hold) = watch::channel(Hold::Seeking { holder: None });
+        // Bound 1 for form: the channel's type has no values.
+        let (stop, stopped) = sync_channel(1);
+        let mint = Arc::new(OnceLock::new());
+        let keeper = Keeper {
+            settings,
+            identity,
+            mint: Arc::clone(&mint),
+            publish,
+            stopped,
+        };
+        let thread = thread::Builder::new()
+            .name("installation".to_owned())
+            .spawn(move || keeper.run())
+            .map_err(StoreError::Thread)?;
+        Ok(Self {
+            hold,
+            mint,
+            stop,
+            thread,
+        })
+    }
+
+    /// The present hold, and its changes.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Hold> {
+        self.hold.clone()
+    }
+
+    /// From now on the mint's latest tick is noted every second. The mint must have been made above
+    /// the `last_tick` of [`Hold::Held`]; a second call changes nothing.
+    pub fn keep(&self, mint: Arc<Mint>) {
+        let _already_kept: Result<(), Arc<Mint>> = self.mint.set(mint);
+    }
+
+    /// Notes the last tick, gives the hold back and ends the thread. Call it last: whoever waits is
+    /// in charge a second later. Bounded by the timeouts of a connection and of one statement.
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`] when the runtime is ending.
+    pub async fn release(self) -> Result<(), StoreError> {
+        drop(self.stop);
+        let thread = self.thread;
+        on_blocking_thread(move || match thread.join() {
+            Ok(()) => Ok(()),
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+        .await
+    }
+}
+
+struct Keeper {
+    settings: Config,
+    identity: Identity,
+    mint: Arc<OnceLock<Arc<Mint>>>,
+    publish: watch::Sender<Hold>,
+    stopped: Receiver<Infallible>,
+}
+
+/// How a session of the keeper ended, other than by an error.
+enum End {
+    Stopped,
+    Lost,
+}
+
+/// How an attempt to take the hold ended.
+enum Attempt {
+    Taken { epoch: i64, last_tick: u64 },
+    HeldBy(Option<Holder>),
+    Lost(Holder),
+}
+
+/// The row `installation`.
+struct Standing {
+    holder: Option<Holder>,
+    epoch: i64,
+    last_tick: u64,
+    /// An upgrade of the holder is under way: only it may take the hold now.
+    reserved: bool,
+}
+
+const READ: &str = "
+    SELECT instance, host, pid, epoch, last_tick, COALESCE(hold_until > now(), false)
+    FROM installation";
+
+const TAKE: &str = "
+    UPDATE installation
+    SET instance = $1, host = $2, pid = $3, epoch = $4, hold_until = NULL";
+
+/// Whether the row still names this holder, and whether it needs an update: an idle supervisor
+/// writes nothing. The update itself takes one transaction id, hence the 1.
+const LOOK: &str = "
+    SELECT
+        epoch = $1 AND instance IS NOT DISTINCT FROM $2,
+        last_tick < $3 OR xid_high + 1 < xid_base + pg_snapshot_xmax(pg_current_snapshot())::text::bigint
+    FROM installation";
+
+const NOTE: &str = "
+    UPDATE installation
+    SET
+        last_tick = GREATEST(last_tick, $2),
+        xid_high = GREATEST(xid_high, xid_base + pg_current_xact_id()::text::bigint)
+    WHERE epoch = $1";
+
+impl Keeper {
+    fn run(self) {
+        let mut epoch = None;
+        let mut failing = false;
+        loop {
+            match self.session(&mut epoch) {
+                Ok(End::Stopped | End::Lost) => return,
+                Err(error) if failing => tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "still no session with the database"
+                ),
+                Err(error) => tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the session that keeps this supervisor in charge failed; trying again every second"
+                ),
+            }
+            failing = true;
+            self.publish.send_replace(match epoch {
+                Some(epoch) => Hold::Lapsed { epoch },
+                None => Hold::Seeking { holder: None },
+            });
+            if self.stopped_within(BEAT) {
+                return;
+            }
+        }
+    }
+
+    /// One connection: takes the hold with it and keeps it. `epoch` is the one held by an earlier
+    /// session of this process.
+    fn session(&self, epoch: &mut Option<i64>) -> Result<End, StoreError> {
+        let mut client = server::connect(&self.settings)?;
+        let (taken, last_tick) = loop {
+            match self.attempt(&mut client, *epoch)? {
+                Attempt::Taken { epoch, last_tick } => break (epoch, last_tick),
+                Attempt::Lost(holder) => return Ok(self.lost(*epoch, holder)),
+                Attempt::HeldBy(holder) => self.seeking(*epoch, holder),
+            }
+            if self.stopped_within(BEAT) {
+                return Ok(End::Stopped);
+            }
+        };
+        *epoch = Some(taken);
+        tracing::info!(epoch = taken, "in charge of the database, epoch {taken}");
+        self.publish.send_replace(Hold::Held {
+            epoch: taken,
+            last_tick,
+        });
+        while !self.stopped_within(BEAT) {
+            if let Some(holder) = self.beat(&mut client, taken)? {
+                return Ok(self.lost(*epoch, holder));
+            }
+        }
+        self.beat(&mut client, taken)?;
+        // The end of the session gives the lock back.
+        client
+            .close()
+            .map_err(StoreError::sql("give the hold back"))?;
+        Ok(End::Stopped)
+    }
+
+    /// Takes the hold if it is free. Whoever held it before gets it back under its old epoch: then
+    /// nobody else has had it.
+    fn attempt(&self, client: &mut Client, before: Option<i64>) -> Result<Attempt, StoreError> {
+        let locked = try_lock(client)?;
+        let standing = read(client)?;
+        let attempt = match before {
+            Some(epoch) if standing.epoch != epoch => match standing.holder {
+                Some(holder) => Attempt::Lost(holder),
+                None => Attempt::HeldBy(None),
+            },
+            _ if locked && !self.is_reserved_for_another(&standing) => {
+                let epoch = before.unwrap_or(standing.epoch + 1);
+                cluster::settle(client)?;
+                self.take(client, epoch)?;
+                return Ok(Attempt::Taken {
+                    epoch,
+                    last_tick: standing.last_tick,
+                });
+            }
+            _ => Attempt::HeldBy(standing.holder),
+        };
+        if locked {
+            unlock(client)?;
+        }
+        Ok(attempt)
+    }
+
+    fn is_reserved_for_another(&self, standing: &Standing) -> bool {
+        let instance = standing
+            .holder
+            .as_ref()
+            .map(|holder| holder.identity.instance);
+        standing.reserved && instance != Some(self.identity.instance)
+    }
+
+    fn take(&self, client: &mut Client, epoch: i64) -> Result<(), StoreError> {
+        let Identity {
+            instance,
+            host,
+            pid,
+        } = &self.identity;
+        // Linux pids end at 2^22.
+        let pid = i32::try_from(*pid).unwrap_or_default();
+        client
+            .execute_typed(
+                TAKE,
+                &[
+                    (instance, Type::UUID),
+                    (host, Type::TEXT),
+                    (&pid, Type::INT4),
+                    (&epoch, Type::INT8),
+                ],
+            )
+            .map_err(StoreError::sql("take the hold of the database"))?;
+        Ok(())
+    }
+
+    /// Looks whether the hold is still ours, and notes how far we are. Gives the other holder if
+    /// there is one.
+    fn beat(&self, client: &mut Client, epoch: i64) -> Result<Option<Holder>, StoreError> {
+        let look = StoreError::sql("look who holds the database");
+        let tick = self.mint.get().map(|mint| mint.last()).unwrap_or_default();
+        let tick = i64::try_from(tick).unwrap_or(i64::MAX);
+        let instance = self.identity.instance;
+        let row = client
+            .query_typed_one(
+                LOOK,
+                &[
+                    (&epoch, Type::INT8),
+                    (&instance, Type::UUID),
+                    (&tick, Type::INT8),
+                ],
+            )
+            .map_err(&look)?;
+        let ours: bool = row.try_get(0).map_err(&look)?;
+        let stale: bool = row.try_get(1).map_err(&look)?;
+        if !ours {
+            return Ok(read(client)?.holder);
+        }
+        if stale {
+            client
+                .execute_typed(NOTE, &[(&epoch, Type::INT8), (&tick, Type::INT8)])
+                .map_err(StoreError::sql("note the latest tick"))?;
+        }
+        Ok(None)
+    }
+
+    fn seeking(&self, epoch: Option<i64>, holder: Option<Holder>) {
+        let hold = match epoch {
+            Some(epoch) => Hold::Lapsed { epoch },
+            None => Hold::Seeking { holder },
+        };
+        self.publish.send_if_modified(|present| {
+            let news = *present != hold;
+            if let (
+                true,
+                Hold::Seeking {
+                    holder: Some(holder),
+                },
+            ) = (news, &hold)
+            {
+                tracing::warn!("another supervisor is in charge of the database: {holder}");
+            }
+            *present = hold;
+            news
+        });
+    }
+
+    fn lost(&self, epoch: Option<i64>, holder: Holder) -> End {
+        tracing::error!("another supervisor has taken charge of the database: {holder}");
+        self.publish.send_replace(Hold::Lost {
+            epoch: epoch.unwrap_or_default(),
+            holder,
+        });
+        End::Lost
+    }
+
+    fn stopped_within(&self, pause: Duration) -> bool {
+        match self.stopped.recv_timeout(pause) {
+            Err(RecvTimeoutError::Timeout) => false,
+            Err(RecvTimeoutError::Disconnected) => true,
+            Ok(never) => match never {},
+        }
+    }
+}
+
+fn try_lock(client: &mut Client) -> Result<bool, StoreError> {
+    client
+        .query_typed_one(
+            "SELECT pg_try_advisory_lock($1)",
+            &[(&LOCK_SUPERVISOR, Type::INT8)],
+        )
+        .and_then(|row| row.try_get(0))
+        .map_err(StoreError::sql("try the lock of the supervisor"))
+}
+
+fn unlock(client: &mut Client) -> Result<(), StoreError> {
+    client
+        .query_typed_one(
+            "SELECT pg_advisory_unlock($1)",
+            &[(&LOCK_SUPERVISOR, Type::INT8)],
+        )
+        .map_err(StoreError::sql("give the lock of the supervisor back"))?;
+    Ok(())
+}
+
+fn read(client: &mut Client) -> Result<Standing, StoreError> {
+    client
+        .query_typed_one(READ, &[])
+        .and_then(|row| standing(&row))
+        .map_err(StoreError::sql("read who holds the database"))
+}
+
+fn standing(row: &Row) -> Result<Standing, postgres::Error> {
+    let instance: Option<Uuid> = row.try_get(0)?;
+    let host: Option<String> = row.try_get(1)?;
+    let pid: Option<i32> = row.try_get(2)?;
+    let epoch: i64 = row.try_get(3)?;
+    let last_tick: i64 = row.try_get(4)?;
+    let holder = instance.map(|instance| Holder {
+        identity: Identity {
+            instance,
+            host: host.unwrap_or_default(),
+            pid: pid
+                .and_then(|pid| u32::try_from(pid).ok())
+                .unwrap_or_default(),
+        },
+        epoch,
+    });
+    Ok(Standing {
+        holder,
+        epoch,
+        last_tick: u64::try_from(last_tick).unwrap_or_default(),
+        reserved: row.try_get(5)?,
+    })
+}
