@@ -1,0 +1,114 @@
+//! The time while the database is away: when to probe it, when to stop holding messages.
+//!
+//! A pause begins with a failure that is no message's fault, and ends when a probe succeeds.
+//! Batches are kept over it. A long one gives every message back to the queue instead, once, so
+//! that nothing lies in the memory of a worker that can do nothing with it.
+//!
+//! Pure: the clock comes in as an argument.
+
+use std::time::Instant;
+
+use jatis_shared::config::Worker;
+
+/// A pause.
+#[derive(Debug)]
+pub(crate) struct Pause {
+    since: Instant,
+    /// Pauses in a row, this one and its failed probes included, since something was stored.
+    failures: u32,
+    probe: Probe,
+    holding: Holding,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Probe {
+    /// Left when a thread is handed the probe.
+    Due(Instant),
+    /// Left by its answer.
+    Running,
+}
+
+/// What becomes of the messages held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Holding {
+    /// Kept. Left when the pause gets long.
+    Kept,
+    /// The consumer is being cancelled. Left when it is.
+    Cancelling,
+    /// Given back. Never left: the pause ends.
+    Empty,
+}
+
+impl Pause {
+    /// A pause that begins now, after `failures` others without anything stored in between.
+    pub(crate) fn new(keys: &Worker, now: Instant, failures: u32, dice: u32) -> Self {
+        Self {
+            since: now,
+            failures,
+            probe: Probe::Due(now + keys.probe().jittered(failures, dice)),
+            holding: Holding::Kept,
+        }
+    }
+
+    pub(crate) const fn since(&self) -> Instant {
+        self.since
+    }
+
+    pub(crate) fn is_probing(&self) -> bool {
+        self.probe == Probe::Running
+    }
+
+    /// Whether a probe shall be handed out.
+    pub(crate) fn wants_probe(&self, now: Instant) -> bool {
+        matches!(self.probe, Probe::Due(at) if at <= now)
+    }
+
+    /// A thread probes.
+    pub(crate) const fn probing(&mut self) {
+        self.probe = Probe::Running;
+    }
+
+    /// The probe failed.
+    pub(crate) fn probe_failed(&mut self, keys: &Worker, now: Instant, dice: u32) {
+        self.failures = self.failures.saturating_add(1);
+        self.probe = Probe::Due(now + keys.probe().jittered(self.failures, dice));
+    }
+
+    pub(crate) const fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// Whether the consumer shall be cancelled now; true once.
+    pub(crate) fn gives_up(&mut self, keys: &Worker, now: Instant) -> bool {
+        let is_long = self.since + keys.requeue_after <= now;
+        if self.holding == Holding::Kept && is_long {
+            self.holding = Holding::Cancelling;
+            return true;
+        }
+        false
+    }
+
+    /// The consumer is cancelled. Whether what is held shall be given back.
+    pub(crate) fn cancelled(&mut self) -> bool {
+        let waits = self.holding == Holding::Cancelling;
+        if waits {
+            self.holding = Holding::Empty;
+        }
+        waits
+    }
+
+    /// Whether the consumer must be started again when the pause ends.
+    pub(crate) fn has_cancelled(&self) -> bool {
+        self.holding != Holding::Kept
+    }
+
+    /// When to look again; without a free thread a probe waits for one, not for the clock.
+    pub(crate) fn wake(&self, keys: &Worker, has_free_thread: bool) -> Option<Instant> {
+        let give_up = (self.holding == Holding::Kept).then(|| self.since + keys.requeue_after);
+        let probe = match self.probe {
+            Probe::Due(at) => has_free_thread.then_some(at),
+            Probe::Running => None,
+        };
+        give_up.into_iter().chain(probe).min()
+    }
+}

@@ -1,0 +1,457 @@
+//! The path of a message through the worker, and everything decided on it.
+//!
+//! ```text
+//!   deliveries ─▶ consume ─▶ batch ─▶ pool ─▶ disposition ─▶ settle ─▶ orders to the broker
+//!                              ▲                   │
+//!                              └── kept: halves, poison, batches of a pause
+//! ```
+//!
+//! The reactor passes in what happens and what time it is, then lets the pipeline [`step`]; what
+//! the broker is to be told waits in `orders`. It waits for nothing itself.
+//!
+//! [`step`]: Pipeline::step
+
+use std::{collections::VecDeque, time::Instant};
+
+use jatis_shared::{
+    config::Worker,
+    control::{Heartbeat, MAX_STORED_IDS},
+    ids::MessageId,
+};
+use jiff::Timestamp;
+use lapin::message::Delivery;
+use tracing::{debug, info, warn};
+
+use crate::{
+    batch::{Due, Waiting},
+    broker::Order,
+    consume::Intake,
+    disposition::{Case, Disposition, Failure, decide},
+    insert::Tally,
+    message::{Batch, Fault, Reason, Tag},
+    pause::Pause,
+    pool::{Job, Outcome, Pool, Report},
+    random,
+    settle::Ledger,
+};
+
+/// What the clocks show. One moment, in the two forms it is needed in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Now {
+    pub(crate) instant: Instant,
+    pub(crate) time: Timestamp,
+}
+
+/// The state of the path.
+pub(crate) struct Pipeline {
+    keys: Worker,
+    intake: Intake,
+    waiting: Waiting,
+    /// Batches to be written again, before any that wait. They hold no more than the prefetch.
+    kept: VecDeque<Batch>,
+    pub(crate) pool: Pool,
+    ledger: Ledger,
+    flow: Flow,
+    pause: Option<Pause>,
+    /// A long pause has cancelled the consumer, and what is held is still to be given back.
+    owes_give_back: bool,
+    /// Pauses and failed probes since something was stored.
+    failures: u32,
+    notices: Notices,
+    counters: Counters,
+    /// For the broker, in this order.
+    pub(crate) orders: Vec<Order>,
+}
+
+/// What may be begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    /// Everything. Left by a drain.
+    Open,
+    /// Nothing that is unbegun: the consumer is being cancelled. Left when it is.
+    Closing,
+    /// What is left, at once: it has begun, all else was given back. Never left.
+    Finishing,
+}
+
+/// What happened since the start.
+#[derive(Debug, Default)]
+struct Counters {
+    stored: u64,
+    dead: u64,
+    retried: u64,
+    requeued: u64,
+}
+
+impl Pipeline {
+    pub(crate) fn new(keys: &Worker, intake: Intake, pool: Pool) -> Self {
+        Self {
+            keys: keys.clone(),
+            intake,
+            waiting: Waiting::new(keys),
+            kept: VecDeque::new(),
+            pool,
+            ledger: Ledger::default(),
+            flow: Flow::Open,
+            pause: None,
+            owes_give_back: false,
+            failures: 0,
+            notices: Notices::default(),
+            counters: Counters::default(),
+            orders: Vec::new(),
+        }
+    }
+
+    /// It consumes on this channel.
+    pub(crate) fn consuming(&mut self, generation: u64) {
+        self.ledger.renew(generation);
+    }
+
+    /// The channel is gone: the broker delivers again whatever was not acknowledged, so what no
+    /// thread has in hand is forgotten.
+    pub(crate) fn channel_lost(&mut self) {
+        self.ledger.void();
+        self.waiting.retain(|_| false);
+        self.kept.clear();
+        self.owes_give_back = false;
+    }
+
+    pub(crate) fn delivered(&mut self, tag: Tag, delivery: Delivery, now: Now) {
+        if !self.ledger.is_present(tag) {
+            return;
+        }
+        let messages = self.intake.messages(tag, delivery, now.time);
+        self.ledger.open(tag, messages.len());
+        for message in messages {
+            self.waiting.push(message, now.instant);
+        }
+    }
+
+    /// Begins nothing new from here on; the consumer is to be cancelled.
+    pub(crate) fn drain(&mut self) {
+        if self.flow == Flow::Open {
+            self.flow = Flow::Closing;
+            self.orders.push(Order::Cancel);
+        }
+    }
+
+    /// No delivery comes any more.
+    pub(crate) fn cancelled(&mut self) {
+        if self.flow == Flow::Closing {
+            self.flow = Flow::Finishing;
+            let tags = self.ledger.give_back_unbegun();
+            self.give_back(&tags);
+        } else if self.pause.as_mut().is_some_and(Pause::cancelled) {
+            self.owes_give_back = true;
+        }
+    }
+
+    /// Whether a drain has nothing left to wait for. What it cannot finish, because the database
+    /// is away, goes back to the queue with the channel.
+    pub(crate) fn is_drained(&self) -> bool {
+        let can_finish = self.pause.is_none();
+        let is_empty = self.kept.is_empty() && self.waiting.is_empty();
+        self.flow == Flow::Finishing && self.in_flight() == 0 && (is_empty || !can_finish)
+    }
+
+    /// Deliveries that are given back with the channel, and were before.
+    pub(crate) fn requeued(&self) -> u64 {
+        let held = u64::try_from(self.ledger.unacknowledged()).unwrap_or(u64::MAX);
+        self.counters.requeued.saturating_add(held)
+    }
+
+    pub(crate) fn report(&mut self, report: Report, now: Now) {
+        match self.pool.note(report) {
+            Outcome::Written { batch, tally } => self.written(&batch, tally, now),
+            Outcome::Failed { batch, failure } => self.failed(batch, &failure, now),
+            Outcome::Probed(Ok(())) => self.resume(now),
+            Outcome::Probed(Err(failure)) => {
+                debug!(%failure, "the database is still away");
+                if let Some(pause) = self.pause.as_mut() {
+                    pause.probe_failed(&self.keys, now.instant, random::dice());
+                }
+            }
+            Outcome::Left => {}
+        }
+    }
+
+    /// Hands out what is due.
+    pub(crate) fn step(&mut self, now: Now) {
+        if self.pause.is_some() {
+            self.step_pause(now);
+            return;
+        }
+        while self.pool.free() > 0
+            && let Some(batch) = self.kept.pop_front()
+        {
+            self.counters.retried += count(batch.messages.len());
+            self.hand(batch, now);
+        }
+        while self.due(now.instant) == Due::Now {
+            let batch = self.waiting.take();
+            for message in &batch.messages {
+                self.ledger.begin(message.tag);
+            }
+            self.hand(batch, now);
+        }
+    }
+
+    /// When to step again if nothing happens before.
+    pub(crate) fn wake(&self, now: Instant) -> Option<Instant> {
+        let work = match &self.pause {
+            Some(pause) if self.flow == Flow::Open => pause.wake(&self.keys, self.pool.free() > 0),
+            Some(_) => None,
+            None => match self.due(now) {
+                Due::Now => Some(now),
+                Due::At(at) => Some(at),
+                Due::Never => None,
+            },
+        };
+        let notices = self.notices.since.map(|at| at + self.keys.notice_interval);
+        work.into_iter().chain(notices).min()
+    }
+
+    /// The ids for one notice, when it is time for it.
+    pub(crate) fn take_notice(&mut self, now: Instant) -> Option<Vec<MessageId>> {
+        let since = self.notices.since?;
+        (since + self.keys.notice_interval <= now).then(|| self.notices.take(now))
+    }
+
+    pub(crate) const fn is_paused(&self) -> bool {
+        self.pause.is_some()
+    }
+
+    /// What a heartbeat reports; whoever sends it knows of the broker.
+    pub(crate) fn heartbeat(&self, now: Instant) -> Heartbeat {
+        Heartbeat {
+            threads: self.pool.counts(),
+            oldest_busy_ms: u64::try_from(self.pool.oldest_busy(now).as_millis())
+                .unwrap_or(u64::MAX),
+            unacked: count(self.ledger.unacknowledged()),
+            in_flight: count(self.ledger.unsettled_messages()),
+            stored: self.counters.stored,
+            dead: self.counters.dead,
+            retried: self.counters.retried,
+            waiting_for: None,
+            last_tick: self.intake.mint.last(),
+        }
+    }
+
+    /// One line for a person.
+    pub(crate) fn dump(&self, now: Instant) {
+        let threads = self.pool.counts();
+        info!(
+            threads.target = threads.target,
+            threads.live = threads.live,
+            threads.busy = threads.busy,
+            oldest_busy = ?self.pool.oldest_busy(now),
+            waiting = self.waiting.len(),
+            kept = self.kept.len(),
+            unacked = self.ledger.unacknowledged(),
+            flow = ?self.flow,
+            pause = ?self.pause,
+            counters = ?self.counters,
+            "state of the worker, as asked for"
+        );
+    }
+
+    fn due(&self, now: Instant) -> Due {
+        let (free, busy) = (self.pool.free(), self.pool.busy());
+        match self.flow {
+            Flow::Open => self.waiting.due(now, free, busy),
+            Flow::Finishing => self.waiting.due(now, free, 0),
+            Flow::Closing => Due::Never,
+        }
+    }
+
+    /// Batches in threads; a probe is none.
+    fn in_flight(&self) -> usize {
+        let probes = self.pause.as_ref().is_some_and(Pause::is_probing);
+        self.pool.busy().saturating_sub(usize::from(probes))
+    }
+
+    fn hand(&mut self, batch: Batch, now: Now) {
+        let time = now.time;
+        let job = Job::Write { batch, now: time };
+        if let Err(Job::Write { batch, .. }) = self.pool.hand(job, now.instant) {
+            self.kept.push_front(batch);
+        }
+    }
+
+    fn written(&mut self, batch: &Batch, tally: Tally, now: Now) {
+        self.failures = 0;
+        self.counters.stored += tally.stored;
+        self.counters.dead += tally.dead;
+        for message in &batch.messages {
+            self.ledger.settle(message.tag);
+        }
+        self.orders
+            .extend(self.ledger.acknowledge().map(Order::Acknowledge));
+        self.notices.add(tally.notices, now.instant);
+    }
+
+    fn failed(&mut self, mut batch: Batch, failure: &Failure, now: Now) {
+        let case = Case {
+            messages: batch.messages.len(),
+            is_buried: batch.messages.iter().all(|message| message.fault.is_some()),
+            conflicts: batch.conflicts,
+            max_conflicts: self.keys.conflict_attempts,
+        };
+        let disposition = decide(failure, case);
+        debug!(%failure, ?disposition, messages = case.messages, "a batch could not be stored");
+        // What the broker delivers again is not ours to write any more.
+        batch
+            .messages
+            .retain(|message| self.ledger.is_held(message.tag));
+        match disposition {
+            Disposition::Halve => {
+                let halves = batch.halves().into_iter().rev();
+                halves.for_each(|half| self.keep(half));
+            }
+            Disposition::Bury => self.bury(batch, failure),
+            Disposition::Again => {
+                batch.conflicts = batch.conflicts.saturating_add(1);
+                self.keep(batch);
+            }
+            Disposition::Pause => {
+                self.keep(batch);
+                self.pause(failure, now);
+            }
+        }
+    }
+
+    fn keep(&mut self, batch: Batch) {
+        if !batch.messages.is_empty() {
+            self.kept.push_front(batch);
+        }
+    }
+
+    /// Makes a dead letter of the one message of a batch. It joins the batch that waits first, its
+    /// neighbours as a rule, if that has room.
+    fn bury(&mut self, batch: Batch, failure: &Failure) {
+        for mut message in batch.messages {
+            info!(
+                message.id = %message.id, %failure,
+                "the database refuses message {}; it becomes a dead letter", message.id
+            );
+            message.fault = Some(Fault {
+                reason: Reason::UnstorablePayload,
+                error: failure.with_detail(),
+            });
+            let max = usize::from(self.keys.max_batch_rows);
+            match self.kept.front_mut() {
+                Some(neighbours) if neighbours.messages.len() < max => {
+                    neighbours.messages.push(message);
+                }
+                Some(_) | None => self.kept.push_front(Batch {
+                    messages: vec![message],
+                    conflicts: 0,
+                }),
+            }
+        }
+    }
+
+    fn pause(&mut self, failure: &Failure, now: Now) {
+        if self.pause.is_some() {
+            return;
+        }
+        if self.failures == 0 {
+            warn!(%failure, "storing pauses until the database answers a probe");
+        }
+        self.pause = Some(Pause::new(
+            &self.keys,
+            now.instant,
+            self.failures,
+            random::dice(),
+        ));
+    }
+
+    fn step_pause(&mut self, now: Now) {
+        if self.owes_give_back && self.in_flight() == 0 {
+            self.owes_give_back = false;
+            let tags = self.ledger.give_back_unsettled();
+            info!(deliveries = tags.len(), "the messages held go back to the queue");
+            self.give_back(&tags);
+        }
+        let Some(pause) = self.pause.as_mut() else {
+            return;
+        };
+        // A drain gives everything back soon; it neither waits nor probes.
+        if self.flow != Flow::Open {
+            return;
+        }
+        if pause.gives_up(&self.keys, now.instant) {
+            self.orders.push(Order::Cancel);
+        }
+        let probe = Job::Probe { now: now.time };
+        if pause.wants_probe(now.instant) && self.pool.hand(probe, now.instant).is_ok() {
+            pause.probing();
+        }
+    }
+
+    fn resume(&mut self, now: Now) {
+        let Some(pause) = self.pause.take() else {
+            return;
+        };
+        let took = now.instant.saturating_duration_since(pause.since());
+        if self.failures == 0 {
+            info!(?took, "the database answers; storing goes on");
+        }
+        // Not forgotten before something is stored: a probe may pass where a batch does not.
+        self.failures = pause.failures().saturating_add(1);
+        if pause.has_cancelled() && self.flow == Flow::Open {
+            self.orders.push(Order::Consume);
+        }
+    }
+
+    fn give_back(&mut self, tags: &[Tag]) {
+        self.counters.requeued += count(tags.len());
+        self.orders
+            .extend(tags.iter().copied().map(Order::GiveBack));
+        let ledger = &self.ledger;
+        self.waiting.retain(|message| ledger.is_held(message.tag));
+        for batch in &mut self.kept {
+            batch.messages.retain(|message| ledger.is_held(message.tag));
+        }
+        self.kept.retain(|batch| !batch.messages.is_empty());
+    }
+}
+
+/// Ids of stored messages that somebody awaits, until the next notice.
+#[derive(Debug, Default)]
+struct Notices {
+    ids: Vec<MessageId>,
+    /// When the first of them came.
+    since: Option<Instant>,
+}
+
+/// Most notices that wait while the supervisor does not read. The oldest are dropped: who awaits
+/// them has been answered without by then.
+const MAX_NOTICES: usize = 16 * MAX_STORED_IDS;
+
+impl Notices {
+    fn add(&mut self, ids: Vec<MessageId>, now: Instant) {
+        if ids.is_empty() {
+            return;
+        }
+        self.ids.extend(ids);
+        let surplus = self.ids.len().saturating_sub(MAX_NOTICES);
+        self.ids.drain(..surplus);
+        self.since.get_or_insert(now);
+    }
+
+    fn take(&mut self, now: Instant) -> Vec<MessageId> {
+        let rest = self.ids.split_off(self.ids.len().min(MAX_STORED_IDS));
+        let ids = std::mem::replace(&mut self.ids, rest);
+        self.since = (!self.ids.is_empty()).then_some(now);
+        ids
+    }
+}
+
+fn count(things: usize) -> u64 {
+    u64::try_from(things).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+#[path = "pipeline_tests.rs"]
+mod tests;

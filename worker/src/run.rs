@@ -1,0 +1,353 @@
+//! The reactor: one loop that hears everybody and passes on what happens.
+//!
+//! ```text
+//!   supervisor ⇄ commands, outbox ┐
+//!   signals ─────────────────────▶│ reactor ─▶ pipeline ─▶ pool threads ─┐
+//!   broker ⇄ feed, orders ────────┘     ▲                                │
+//!                                       └───────────── reports ──────────┘
+//! ```
+//!
+//! It waits in one place only and for whatever comes first, so a slow broker, database or
+//! supervisor never keeps it from the others, and its heartbeat proves that it lives.
+//!
+//! A stop is one way: the consumer is cancelled, what has begun is finished, the channel is
+//! closed, the exit follows. A deadline ends each of these steps.
+
+use std::{ops::ControlFlow, time::Duration};
+
+use futures_util::StreamExt;
+use jatis_shared::{
+    control::{Dependency, Event, ResizeSource, Spec},
+    exit::ExitCode,
+};
+use jiff::Timestamp;
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, sleep_until, timeout},
+};
+use tracing::{debug, error, info, warn};
+
+use crate::{
+    broker::{Feed, Order},
+    control::{Commands, Outbox},
+    logging::Logging,
+    pipeline::{Now, Pipeline},
+    pool::Report,
+    signals::Signals,
+    store::Store,
+};
+
+/// Most things of the feed taken in one turn of the loop, so that none starves the others.
+const FEED_TURN: usize = 256;
+
+/// Everything the reactor hears from and speaks to. Built by `wire`.
+pub(crate) struct Reactor {
+    pub(crate) spec: Box<Spec>,
+    pub(crate) pipeline: Pipeline,
+    pub(crate) store: std::sync::Arc<Store>,
+    pub(crate) commands: Commands,
+    pub(crate) outbox: Outbox,
+    pub(crate) signals: Signals,
+    pub(crate) logging: Logging,
+    pub(crate) orders: mpsc::Sender<Order>,
+    pub(crate) feed: mpsc::Receiver<Feed>,
+    /// What one turn took of the feed.
+    pub(crate) arrivals: Vec<Feed>,
+    pub(crate) reports: mpsc::Receiver<Report>,
+    pub(crate) session: JoinHandle<()>,
+    pub(crate) state: State,
+}
+
+/// What the reactor itself keeps in mind.
+#[derive(Debug)]
+pub(crate) struct State {
+    stage: Stage,
+    /// How the worker will exit.
+    exit: ExitCode,
+    /// When it will, whatever is unfinished.
+    deadline: Option<Instant>,
+    /// The supervisor hung up.
+    pub(crate) is_orphan: bool,
+    is_consuming: bool,
+    has_been_ready: bool,
+    heartbeat_at: Instant,
+    /// Connections allowed, as the supervisor said last.
+    pub(crate) connections: u16,
+    /// A resize whose confirmation is due when the pool has its size. A newer one replaces it.
+    pub(crate) resize: Option<Resize>,
+}
+
+/// How far a stop has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// No stop. Left by an order, a signal or the supervisor's end.
+    Serving,
+    /// What has begun is being finished. Left when it is.
+    Draining,
+    /// Channel and connection are being closed. Left when they are.
+    Closing,
+}
+
+/// Who wants to hear of a new size.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Resize {
+    pub(crate) source: ResizeSource,
+    /// The frame to answer.
+    pub(crate) re: Option<u64>,
+}
+
+impl State {
+    pub(crate) fn new(spec: &Spec) -> Self {
+        Self {
+            stage: Stage::Serving,
+            exit: ExitCode::Clean,
+            deadline: None,
+            is_orphan: false,
+            is_consuming: false,
+            has_been_ready: false,
+            heartbeat_at: clock(),
+            connections: spec.connections,
+            resize: None,
+        }
+    }
+}
+
+/// Whether to go on, or how to exit.
+pub(crate) type Flow = ControlFlow<ExitCode>;
+
+impl Reactor {
+    /// Works until it is to exit; gives the code.
+    pub(crate) async fn run(mut self) -> ExitCode {
+        let exit = loop {
+            if let ControlFlow::Break(exit) = self.turn().await {
+                break exit;
+            }
+        };
+        self.leave(exit).await
+    }
+
+    /// Does what is due, then waits for the next thing to happen.
+    async fn turn(&mut self) -> Flow {
+        self.step()?;
+        let wake = self.wake();
+        let is_heard = self.outbox.is_clear() && !self.state.is_orphan;
+        tokio::select! {
+            wish = self.signals.next() => self.obey_signal(wish),
+            command = self.commands.next(), if is_heard => self.hear(command),
+            _ = self.feed.recv_many(&mut self.arrivals, FEED_TURN) => self.take_feed(),
+            report = self.reports.recv() => self.take_report(report),
+            () = self.outbox.move_one(), if !self.outbox.is_clear() => Flow::Continue(()),
+            () = sleep_until(wake) => Flow::Continue(()),
+        }
+    }
+
+    fn step(&mut self) -> Flow {
+        let now = now();
+        self.pipeline.step(now);
+        self.send_orders()?;
+        if self.state.stage == Stage::Draining && self.pipeline.is_drained() {
+            self.state.stage = Stage::Closing;
+            self.order(Order::Close)?;
+        }
+        let instant = Instant::from_std(now.instant);
+        if self.state.deadline.is_some_and(|deadline| deadline <= instant) {
+            warn!("the drain deadline has passed; what is unfinished goes back to the queue");
+            return Flow::Break(ExitCode::Deadline);
+        }
+        if self.outbox.is_clear() {
+            self.confirm_resize();
+            if let Some(ids) = self.pipeline.take_notice(now.instant) {
+                self.outbox.tell(Event::Stored { ids });
+            }
+        }
+        self.beat(instant);
+        Flow::Continue(())
+    }
+
+    fn beat(&mut self, instant: Instant) {
+        if self.state.heartbeat_at > instant {
+            return;
+        }
+        self.state.heartbeat_at = instant + self.spec.heartbeat_interval;
+        // While an older one waits to be read, another would not be read sooner.
+        if self.outbox.is_clear() {
+            let mut heartbeat = self.pipeline.heartbeat(instant.into_std());
+            heartbeat.waiting_for = self.waiting_for();
+            self.outbox.tell(Event::Heartbeat(heartbeat));
+        }
+    }
+
+    fn waiting_for(&self) -> Option<Dependency> {
+        if self.pipeline.is_paused() {
+            Some(Dependency::Database)
+        } else if self.state.is_consuming || self.state.stage != Stage::Serving {
+            None
+        } else {
+            Some(Dependency::Broker)
+        }
+    }
+
+    fn wake(&self) -> Instant {
+        let now = clock();
+        let mut wake = self.state.heartbeat_at.max(now);
+        if let Some(deadline) = self.state.deadline {
+            wake = wake.min(deadline);
+        }
+        // A notice that is due waits for the outbox, not for the clock.
+        match self.pipeline.wake(now.into_std()) {
+            Some(at) if self.outbox.is_clear() || Instant::from_std(at) > now => {
+                wake.min(Instant::from_std(at))
+            }
+            Some(_) | None => wake,
+        }
+    }
+
+    fn take_feed(&mut self) -> Flow {
+        let now = now();
+        if self.arrivals.is_empty() {
+            error!("the broker session has ended unasked");
+            return Flow::Break(ExitCode::Deadline);
+        }
+        for feed in std::mem::take(&mut self.arrivals) {
+            match feed {
+                Feed::Delivered { tag, delivery } => self.pipeline.delivered(tag, *delivery, now),
+                Feed::Consuming { generation, took } => self.consuming(generation, took),
+                Feed::Cancelled => {
+                    self.state.is_consuming = false;
+                    self.pipeline.cancelled();
+                }
+                Feed::Away { reason, refused } => self.away(&reason, refused)?,
+                Feed::Closed => {
+                    return Flow::Break(self.drained());
+                }
+            }
+        }
+        Flow::Continue(())
+    }
+
+    fn consuming(&mut self, generation: u64, took: Duration) {
+        self.pipeline.consuming(generation);
+        self.state.is_consuming = true;
+        info!(generation, ?took, "consuming from the tenant's queue");
+        if !self.state.has_been_ready {
+            self.state.has_been_ready = true;
+            let connect_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+            self.outbox.tell(Event::Ready { connect_ms });
+        }
+    }
+
+    /// The channel is gone; the session makes another, unless the worker stops.
+    fn away(&mut self, reason: &str, refused: bool) -> Flow {
+        let was_consuming = std::mem::replace(&mut self.state.is_consuming, false);
+        self.pipeline.channel_lost();
+        if refused && !self.state.has_been_ready {
+            error!(reason, "the broker refuses the credentials of rabbitmq.url");
+            return Flow::Break(ExitCode::BadCredentials);
+        }
+        match self.state.stage {
+            Stage::Serving if was_consuming => {
+                warn!(reason, "the broker is away; connecting again");
+            }
+            Stage::Serving => debug!(reason, "the broker is still away"),
+            // Nothing is held any more, so nothing can be given back but by what has happened.
+            Stage::Draining | Stage::Closing => {
+                warn!(reason, "the broker went away while draining");
+                self.pipeline.cancelled();
+            }
+        }
+        Flow::Continue(())
+    }
+
+    fn take_report(&mut self, report: Option<Report>) -> Flow {
+        match report {
+            Some(report) => {
+                let was_paused = self.pipeline.is_paused();
+                self.pipeline.report(report, now());
+                if !was_paused && self.pipeline.is_paused() && self.outbox.is_clear() {
+                    let detail = "storing pauses: the database is away or refuses";
+                    self.outbox.fault(detail);
+                }
+                Flow::Continue(())
+            }
+            // Impossible while the pool keeps a sender.
+            None => Flow::Break(ExitCode::Deadline),
+        }
+    }
+
+    fn send_orders(&mut self) -> Flow {
+        for order in std::mem::take(&mut self.pipeline.orders) {
+            self.order(order)?;
+        }
+        Flow::Continue(())
+    }
+
+    /// Never waits: there is room for every order there can be.
+    pub(crate) fn order(&mut self, order: Order) -> Flow {
+        match self.orders.try_send(order) {
+            Ok(()) => Flow::Continue(()),
+            Err(mpsc::error::TrySendError::Full(Order::Reconnect)) => Flow::Continue(()),
+            Err(problem) => {
+                error!(%problem, "the broker session takes no orders; leaving at once");
+                Flow::Break(ExitCode::Deadline)
+            }
+        }
+    }
+
+    /// Starts a stop, or hurries one that is under way.
+    pub(crate) fn drain(&mut self, limit: Duration, exit: ExitCode) {
+        let deadline = clock() + limit;
+        self.state.deadline = Some(self.state.deadline.map_or(deadline, |at| at.min(deadline)));
+        if self.state.stage == Stage::Serving {
+            info!(?limit, "draining");
+            self.state.stage = Stage::Draining;
+            self.state.exit = exit;
+            self.pipeline.drain();
+        }
+    }
+
+    /// The channel is closed: what was not acknowledged is the queue's again.
+    fn drained(&mut self) -> ExitCode {
+        let requeued = self.pipeline.requeued();
+        info!(requeued, "drained");
+        self.outbox.tell(Event::Drained { requeued });
+        self.state.exit
+    }
+
+    /// Lets the threads end, says what is left to say, and goes.
+    async fn leave(mut self, exit: ExitCode) -> ExitCode {
+        self.pipeline.pool.close();
+        let limit = self.spec.heartbeat_interval;
+        let threads = async {
+            while self.pipeline.pool.busy() == 0 && !self.pipeline.pool.has_its_size() {
+                let Some(report) = self.reports.recv().await else {
+                    break;
+                };
+                self.pipeline.report(report, now());
+            }
+        };
+        // A thread that is still busy ends with the process; its transaction is rolled back.
+        if timeout(limit, threads).await.is_err() {
+            debug!("pool threads are still busy; they end with the process");
+        }
+        self.session.abort();
+        match timeout(limit, self.outbox.close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => debug!(%error, "the supervisor is gone"),
+            Err(_) => debug!("the supervisor does not read"),
+        }
+        exit
+    }
+}
+
+/// The clock of the reactor; nothing below reads one.
+pub(crate) fn clock() -> Instant {
+    Instant::now()
+}
+
+fn now() -> Now {
+    Now {
+        instant: clock().into_std(),
+        time: Timestamp::now(),
+    }
+}

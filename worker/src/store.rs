@@ -1,0 +1,308 @@
+//! The database as the pool threads reach it: connections, how many, and what their errors mean.
+//!
+//! r2d2 keeps the connections, and closes those that idle. What it keeps is a [`Link`], which
+//! starts out empty: the thread that takes it out connects it. r2d2's own connecting loses the
+//! SQLSTATE, goes on in the background for ever once it has failed, one attempt for each thread
+//! that asked, and would so open far more connections than allowed when the server comes back.
+//!
+//! r2d2 cannot be resized, so it is built for the most threads there may be, and a gate in front
+//! lets as many threads through as there may be connections now.
+
+use std::{
+    collections::BTreeSet,
+    convert::Infallible,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+};
+
+use jatis_shared::control::Spec;
+use postgres::{Client, NoTls};
+use r2d2::{ManageConnection, PooledConnection};
+use scheduled_thread_pool::ScheduledThreadPool;
+
+use crate::{disposition::Failure, insert::Statements};
+
+/// The connections of this worker. Shared by its pool threads.
+#[derive(Debug)]
+pub(crate) struct Store {
+    pool: r2d2::Pool<Links>,
+    gate: Arc<Gate>,
+    config: postgres::Config,
+    statements: Statements,
+}
+
+/// A database URL that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    #[error("database.url is not a PostgreSQL URL")]
+    Url(#[source] postgres::Error),
+    #[error("the connection pool cannot be built")]
+    Pool(#[source] r2d2::Error),
+}
+
+impl Store {
+    /// Connects nowhere yet.
+    pub(crate) fn new(spec: &Spec) -> Result<Self, StoreError> {
+        let keys = &spec.database;
+        let gate = Arc::new(Gate::new(spec.connections, spec.worker.max_threads));
+        let pool = r2d2::Pool::builder()
+            .max_size(u32::from(spec.worker.max_threads))
+            .min_idle(Some(0))
+            .idle_timeout(Some(keys.idle_timeout))
+            .max_lifetime(None)
+            .test_on_check_out(false)
+            .connection_timeout(keys.connect_timeout)
+            .thread_pool(Arc::new(
+                ScheduledThreadPool::builder()
+                    .num_threads(1)
+                    .thread_name_pattern("links")
+                    .build(),
+            ))
+            .build(Links(Arc::clone(&gate)))
+            .map_err(StoreError::Pool)?;
+        Ok(Self {
+            pool,
+            gate,
+            config: config(spec)?,
+            statements: Statements::of(spec.tenant),
+        })
+    }
+
+    /// Lets this many threads have a connection from now on.
+    pub(crate) fn resize(&self, connections: u16) {
+        self.gate.resize(usize::from(connections));
+    }
+
+    /// Runs `work` on a connection. Blocks while all are taken, and to connect.
+    ///
+    /// # Errors
+    /// When there is no connection, or `work` fails. Its connection is closed then, unless what
+    /// failed was the statement: a broken or stale one must not be met again.
+    pub(crate) fn run<T>(
+        &self,
+        work: impl FnOnce(&mut Open) -> Result<T, postgres::Error>,
+    ) -> Result<T, Failure> {
+        let _passage = self.gate.pass();
+        let (mut link, mut open) = self.check_out()?;
+        let outcome = work(&mut open).map_err(|error| failure(&error));
+        let is_sound = outcome.as_ref().map_or_else(spares_the_connection, |_| true);
+        if is_sound && !open.client.is_closed() && !self.gate.is_exceeded() {
+            link.open = Some(open);
+        }
+        outcome
+    }
+
+    /// A connection, and the link to put it back into.
+    fn check_out(&self) -> Result<(PooledConnection<Links>, Open), Failure> {
+        loop {
+            let mut link = self.pool.get().map_err(|error| Failure::Unreachable {
+                message: error.to_string(),
+            })?;
+            if let Some(open) = link.open.take() {
+                return Ok((link, open));
+            }
+            if let Some(counted) = Counted::if_there_is_room(&self.gate) {
+                return Ok((link, self.connect(counted)?));
+            }
+            // Every connection allowed exists, and this thread has none of them though it has
+            // passed the gate: so one idles. r2d2 drops the empty link and gives that one next.
+        }
+    }
+
+    fn connect(&self, counted: Counted) -> Result<Open, Failure> {
+        let connected = self.config.connect(NoTls);
+        let mut client = connected.map_err(|error| failure(&error))?;
+        let prepared = self.statements.prepare(&mut client);
+        Ok(Open {
+            prepared: prepared.map_err(|error| failure(&error))?,
+            client,
+            slot: counted.slot,
+            _counted: counted,
+        })
+    }
+}
+
+/// What r2d2 keeps: a connection, or room for one.
+#[derive(Default)]
+pub(crate) struct Link {
+    open: Option<Open>,
+}
+
+/// A connection to the database, with what is prepared on it.
+pub(crate) struct Open {
+    pub(crate) client: Client,
+    pub(crate) prepared: crate::insert::Prepared,
+    /// The column of `message_counts` that only this connection of the worker writes.
+    pub(crate) slot: i16,
+    _counted: Counted,
+}
+
+/// Makes empty links for r2d2.
+#[derive(Debug)]
+struct Links(Arc<Gate>);
+
+impl ManageConnection for Links {
+    type Connection = Link;
+    type Error = Infallible;
+
+    fn connect(&self) -> Result<Link, Infallible> {
+        Ok(Link::default())
+    }
+
+    fn is_valid(&self, _link: &mut Link) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn has_broken(&self, link: &mut Link) -> bool {
+        let is_sound = |open: &Open| !open.client.is_closed() && !self.0.is_exceeded();
+        !link.open.as_ref().is_some_and(is_sound)
+    }
+}
+
+/// Counts who may hold a connection, and the connections there are.
+#[derive(Debug)]
+struct Gate {
+    state: Mutex<GateState>,
+    opened: Condvar,
+}
+
+#[derive(Debug)]
+struct GateState {
+    limit: usize,
+    inside: usize,
+    /// Slots no connection has; the lowest is given first, so that few rows are ever used.
+    free_slots: BTreeSet<i16>,
+    connections: usize,
+}
+
+impl Gate {
+    fn new(limit: u16, max_connections: u16) -> Self {
+        let slots = i16::try_from(max_connections).unwrap_or(i16::MAX);
+        Self {
+            state: Mutex::new(GateState {
+                limit: usize::from(limit),
+                inside: 0,
+                free_slots: (0..slots).collect(),
+                connections: 0,
+            }),
+            opened: Condvar::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, GateState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn resize(&self, limit: usize) {
+        self.lock().limit = limit;
+        self.opened.notify_all();
+    }
+
+    fn pass(&self) -> Passage<'_> {
+        let full = |state: &mut GateState| state.inside >= state.limit;
+        let state = self.opened.wait_while(self.lock(), full);
+        state.unwrap_or_else(PoisonError::into_inner).inside += 1;
+        Passage(self)
+    }
+
+    fn is_exceeded(&self) -> bool {
+        let state = self.lock();
+        state.connections > state.limit
+    }
+}
+
+/// The right to hold a connection.
+struct Passage<'a>(&'a Gate);
+
+impl Drop for Passage<'_> {
+    fn drop(&mut self) {
+        self.0.lock().inside -= 1;
+        self.0.opened.notify_one();
+    }
+}
+
+/// A connection's entry in the gate's books, and its slot.
+struct Counted {
+    gate: Arc<Gate>,
+    slot: i16,
+}
+
+impl Counted {
+    fn if_there_is_room(gate: &Arc<Gate>) -> Option<Self> {
+        let mut state = gate.lock();
+        if state.connections >= state.limit {
+            return None;
+        }
+        let slot = state.free_slots.pop_first()?;
+        state.connections += 1;
+        Some(Self {
+            gate: Arc::clone(gate),
+            slot,
+        })
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut state = self.gate.lock();
+        state.connections -= 1;
+        state.free_slots.insert(self.slot);
+    }
+}
+
+/// How this worker connects.
+fn config(spec: &Spec) -> Result<postgres::Config, StoreError> {
+    let keys = &spec.database;
+    let mut config: postgres::Config = keys.url.expose().parse().map_err(StoreError::Url)?;
+    let timeout = format!("-c statement_timeout={}", keys.statement_timeout.as_millis());
+    let options = match config.get_options() {
+        Some(options) => format!("{options} {timeout}"),
+        None => timeout,
+    };
+    config
+        .application_name(&format!("jatis worker {}", spec.tenant))
+        .options(&options)
+        .connect_timeout(keys.connect_timeout)
+        .keepalives(true)
+        .keepalives_idle(keys.keepalive)
+        .keepalives_interval(keys.keepalive)
+        .keepalives_retries(3)
+        .tcp_user_timeout(keys.tcp_user_timeout);
+    Ok(config)
+}
+
+/// Whether the statement failed and the connection is as good as before. A statement prepared
+/// before a table was changed fails for ever on its connection, so all else costs it.
+fn spares_the_connection(failure: &Failure) -> bool {
+    match failure {
+        Failure::Refused { sqlstate, .. } => {
+            let class = sqlstate.get(..2).unwrap_or_default();
+            matches!(class, "22" | "23" | "40" | "54") || sqlstate == "57014"
+        }
+        Failure::Unreachable { .. } => false,
+    }
+}
+
+fn failure(error: &postgres::Error) -> Failure {
+    match error.as_db_error() {
+        Some(refusal) => Failure::Refused {
+            sqlstate: refusal.code().code().to_owned(),
+            message: refusal.message().to_owned(),
+            detail: refusal.detail().map(str::to_owned),
+        },
+        None => Failure::Unreachable {
+            message: with_causes(error),
+        },
+    }
+}
+
+/// An error and what caused it, on one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
