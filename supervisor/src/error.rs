@@ -44,6 +44,12 @@ pub enum Error {
     },
     #[error("the database is not available")]
     DatabaseUnavailable(#[source] StoreError),
+    /// A statement of ours that the database does not accept, or a value of it that we do not.
+    #[error("something is wrong in jatis or in its database")]
+    Internal(#[source] StoreError),
+    /// Not in charge yet.
+    #[error("jatis is starting")]
+    Starting,
     /// Another supervisor serves this database.
     #[error("this supervisor is not in charge: {0}")]
     NotInCharge(String),
@@ -56,8 +62,8 @@ impl From<StoreError> for Error {
         if matches!(source, StoreError::NumbersExhausted) {
             return Self::TenantNumbersExhausted;
         }
-        if matches!(source, StoreError::NumbersExhausted) {
-            return Self::TenantNumbersExhausted;
+        if source.is_fault() {
+            return Self::Internal(source);
         }
         Self::DatabaseUnavailable(source)
     }

@@ -35,7 +35,8 @@ impl StageWatch {
     pub fn serving(&self) -> Result<(), Error> {
         match &*self.0.borrow() {
             Stage::Serving => Ok(()),
-            Stage::Starting(why) | Stage::Waiting(why) => Err(Error::NotInCharge(why.clone())),
+            Stage::Starting(_) => Err(Error::Starting),
+            Stage::Waiting(why) => Err(Error::NotInCharge(why.clone())),
             Stage::Stopping => Err(Error::ShuttingDown),
         }
     }

@@ -119,6 +119,7 @@ impl Endpoint for Publish {
                 Code::BrokerUnavailable,
                 Code::PublishUncertain,
                 Code::DatabaseUnavailable,
+                Code::Starting,
                 Code::NotInCharge,
                 Code::ShuttingDown,
             ]);
@@ -188,6 +189,7 @@ impl Endpoint for List {
                 Code::TenantRequired,
                 Code::ValidationFailed,
                 Code::DatabaseUnavailable,
+                Code::Starting,
                 Code::NotInCharge,
             ]);
     }
@@ -266,6 +268,7 @@ impl Endpoint for Show {
                 Code::MessageNotFound,
                 Code::MessagePending,
                 Code::DatabaseUnavailable,
+                Code::Starting,
                 Code::NotInCharge,
             ]);
     }

@@ -96,6 +96,8 @@ problems! {
     DatabaseUnavailable = "database_unavailable", SERVICE_UNAVAILABLE, "Database unavailable", again in 2;
     /// Handling took longer than `http.request_timeout`; its outcome is unknown.
     RequestTimeout = "request_timeout", SERVICE_UNAVAILABLE, "Request timed out", again in 2;
+    /// jatis has not got in charge of its database yet.
+    Starting = "starting", SERVICE_UNAVAILABLE, "Starting", again in 1;
     /// Another supervisor serves this installation.
     NotInCharge = "not_in_charge", SERVICE_UNAVAILABLE, "Not in charge", again in 5;
     ShuttingDown = "shutting_down", SERVICE_UNAVAILABLE, "Shutting down", again in 5;
@@ -267,7 +269,10 @@ impl Problem {
 
     /// A dependency's outage is a WARN, our own bug an ERROR, a client's mistake neither.
     fn log(&self, kind: Kind) {
-        let cause = self.source.as_deref().map(|source| Chain(source).to_string());
+        let cause = self
+            .source
+            .as_deref()
+            .map(|source| Chain(source).to_string());
         let cause = cause.unwrap_or_default();
         let (code, detail) = (kind.code, self.detail.as_str());
         match self.code {
@@ -281,6 +286,7 @@ impl Problem {
                 tracing::warn!(code, %cause, "a request was not served: {detail}: {cause}");
             }
             Code::Overloaded
+            | Code::Starting
             | Code::NotInCharge
             | Code::ShuttingDown
             | Code::MalformedRequest
@@ -328,6 +334,8 @@ impl From<Error> for Problem {
                 Code::NotInCharge,
                 "another supervisor serves this installation".to_owned(),
             ),
+            Error::Starting => (Code::Starting, error.to_string()),
+            Error::Internal(_) => (Code::InternalError, error.to_string()),
             Error::ShuttingDown => (Code::ShuttingDown, error.to_string()),
         };
         let message = match &error {
@@ -343,6 +351,8 @@ impl From<Error> for Problem {
             | Error::BrokerUnavailable(_)
             | Error::DatabaseUnavailable(_)
             | Error::NotInCharge(_)
+            | Error::Starting
+            | Error::Internal(_)
             | Error::ShuttingDown => None,
         };
         Self {

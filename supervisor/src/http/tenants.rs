@@ -5,24 +5,22 @@ use hyper::{
     StatusCode,
     header::{HeaderName, LINK, LOCATION},
 };
-use jatis_shared::{
-    control::Dependency,
-    ids::{TenantId, TenantNumber},
-};
+use jatis_shared::ids::{TenantId, TenantNumber};
 use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::{
     App,
-    answer::{self, Answer, Time},
+    answer::{self, Answer},
     decode::Fields,
     endpoint::{Access, Body, Call, Endpoint, Mount, Verb},
     openapi::Description,
     paths::API_ROOT,
     problem::{Code, Problem},
+    tenant_view::TenantView,
 };
-use crate::tenancy::{NewTenant, Runtime, Status, Tenant, TenantQuery};
+use crate::tenancy::{NewTenant, TenantQuery};
 
 const MAX_NAME_CHARS: usize = 255;
 const MAX_LIMIT: u16 = 1000;
@@ -103,6 +101,7 @@ impl Endpoint for Create {
                 Code::TenantDeleting,
                 Code::BrokerUnavailable,
                 Code::DatabaseUnavailable,
+                Code::Starting,
                 Code::NotInCharge,
                 Code::ShuttingDown,
                 Code::TenantNumbersExhausted,
@@ -160,6 +159,7 @@ impl Endpoint for List {
                 Code::InvalidCursor,
                 Code::ValidationFailed,
                 Code::DatabaseUnavailable,
+                Code::Starting,
                 Code::NotInCharge,
             ]);
     }
@@ -271,6 +271,7 @@ impl Endpoint for Resize {
                 Code::TenantNotFound,
                 Code::TenantDeleting,
                 Code::DatabaseUnavailable,
+                Code::Starting,
                 Code::NotInCharge,
                 Code::ShuttingDown,
             ]);
@@ -320,6 +321,7 @@ impl Endpoint for Delete {
                 Code::ValidationFailed,
                 Code::BrokerUnavailable,
                 Code::DatabaseUnavailable,
+                Code::Starting,
                 Code::NotInCharge,
                 Code::ShuttingDown,
             ]);

@@ -83,6 +83,31 @@ impl StoreError {
         }
     }
 
+    /// No outage: the program or the data is wrong, and a person must look.
+    #[must_use]
+    pub fn is_fault(&self) -> bool {
+        match self {
+            Self::Corrupt { .. } => true,
+            Self::Sql { source, .. } => source.code().is_some_and(|state| {
+                // Connection, conflict, resources, state of an object, operator, system: of the
+                // classes of SQLSTATE (PostgreSQL manual, appendix A) those that pass.
+                let passing = ["08", "25", "28", "40", "53", "55", "57", "58"];
+                !passing.iter().any(|class| state.code().starts_with(class))
+            }),
+            Self::Url(_)
+            | Self::Connect(_)
+            | Self::Unavailable(_)
+            | Self::Busy(_)
+            | Self::Locked { .. }
+            | Self::NumbersExhausted
+            | Self::ServerTooOld(_)
+            | Self::NewerSchema { .. }
+            | Self::Migration(_)
+            | Self::Thread(_)
+            | Self::Closed => false,
+        }
+    }
+
     /// A statement failed because a lock was not to be had in time.
     pub(super) fn is_lock_timeout(&self) -> bool {
         matches!(self, Self::Sql { source, .. } if source.code() == Some(&SqlState::LOCK_NOT_AVAILABLE))

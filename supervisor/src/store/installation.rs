@@ -223,14 +223,7 @@ impl Keeper {
         loop {
             match self.session(&mut epoch) {
                 Ok(End::Stopped | End::Lost) => return,
-                Err(error) if failing => tracing::debug!(
-                    error = &error as &dyn std::error::Error,
-                    "still no session with the database"
-                ),
-                Err(error) => tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "the session that keeps this supervisor in charge failed; trying again every second"
-                ),
+                Err(error) => report(&error, failing && !self.was_reached()),
             }
             failing = true;
             self.publish.send_replace(match epoch {
@@ -393,12 +386,35 @@ impl Keeper {
         End::Lost
     }
 
+    /// The latest session had got through to the row before it failed.
+    fn was_reached(&self) -> bool {
+        match &*self.publish.borrow() {
+            Hold::Held { .. } | Hold::Lost { .. } | Hold::Seeking { holder: Some(_) } => true,
+            Hold::Seeking { holder: None } | Hold::Lapsed { .. } => false,
+        }
+    }
+
     fn stopped_within(&self, pause: Duration) -> bool {
         match self.stopped.recv_timeout(pause) {
             Err(RecvTimeoutError::Timeout) => false,
             Err(RecvTimeoutError::Disconnected) => true,
             Ok(never) => match never {},
         }
+    }
+}
+
+/// The first failure of a row of them is told, the others are detail.
+fn report(error: &(dyn std::error::Error + 'static), again: bool) {
+    if again {
+        tracing::debug!(
+            error,
+            "still no session that keeps this supervisor in charge"
+        );
+    } else {
+        tracing::warn!(
+            error,
+            "the session that keeps this supervisor in charge failed; trying again every second"
+        );
     }
 }
 

@@ -128,8 +128,9 @@ impl Janitor {
                 }
                 Err(error) => {
                     fruitless += 1;
+                    let error: &dyn std::error::Error = &error;
                     tracing::warn!(
-                        error = &error as &dyn std::error::Error,
+                        error,
                         attempt = fruitless,
                         "cannot take deleted tenants away yet; trying again"
                     );

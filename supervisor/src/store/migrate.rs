@@ -140,12 +140,14 @@ fn apply(client: &mut Client) -> Result<usize, StoreError> {
         .map(refinery::Migration::version)
         .max()
         .unwrap_or_default();
-    let report = runner.run(client).map_err(|error| match error.kind() {
-        Kind::MissingVersion(migration) if migration.version() > known => StoreError::NewerSchema {
-            found: migration.version(),
-            known,
-        },
-        _ => StoreError::Migration(error),
+    let report = runner.run(client).map_err(|error| {
+        if let Kind::MissingVersion(migration) = error.kind()
+            && migration.version() > known
+        {
+            let found = migration.version();
+            return StoreError::NewerSchema { found, known };
+        }
+        StoreError::Migration(error)
     })?;
     Ok(report.applied_migrations().len())
 }

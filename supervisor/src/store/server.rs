@@ -38,7 +38,14 @@ pub(super) fn settings(database: &Database, purpose: Purpose) -> Result<Config, 
         options.push_str(&format!(" -c {name}={value}"));
     };
     match purpose {
-        Purpose::Request => option("statement_timeout", database.statement_timeout.as_millis()),
+        Purpose::Request => {
+            option("statement_timeout", database.statement_timeout.as_millis());
+            // Pages come in the order of an index. A leaf that was filled since it was last
+            // analyzed looks small to the planner, which would then read and sort all of it.
+            // Where a sort cannot be avoided, its pretended cost must not call the compiler.
+            option("enable_sort", 0);
+            option("jit", 0);
+        }
         Purpose::Schema => {
             option("statement_timeout", 0);
             option("lock_timeout", database.lock_timeout.as_millis());
