@@ -13,3 +13,8 @@ pub mod retry;
 pub mod schema;
 pub mod secret;
 pub mod topology;
+
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
+mod reference_tests;

@@ -23,3 +23,9 @@ pub mod stage;
 pub mod store;
 pub mod tenancy;
 pub mod vitals;
+
+#[cfg(test)]
+#[path = "../../shared/src/reference.rs"]
+mod reference;
+#[cfg(test)]
+mod reference_tests;

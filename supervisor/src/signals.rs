@@ -1,31 +1,41 @@
 //! The signals of the supervisor, as a stream of what they mean.
 
-use std::io;
+use std::{future::poll_fn, io, task::Poll};
 
+use nix::libc::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
-    /// SIGTERM or SIGINT: stop in order; asked again: hurry; a third time: at once.
+    /// Stop in order; asked again: hurry; a third time: at once.
     Stop,
-    /// SIGQUIT: stop at once.
+    /// Stop at once.
     StopNow,
-    /// SIGHUP: read the configuration again.
+    /// Read the configuration again.
     Reload,
-    /// SIGUSR1: write the table of tenants to the log.
+    /// Write the table of workers to the log.
     Dump,
+    /// Nothing; but the default action would end or halt the process.
+    Nothing,
 }
 
+const MEANINGS: [(i32, Asked); 8] = [
+    (SIGTERM, Asked::Stop),
+    (SIGINT, Asked::Stop),
+    (SIGQUIT, Asked::StopNow),
+    (SIGHUP, Asked::Reload),
+    (SIGUSR1, Asked::Dump),
+    (SIGUSR2, Asked::Nothing),
+    (SIGTTIN, Asked::Nothing),
+    (SIGTTOU, Asked::Nothing),
+];
+
 /// Listens to every signal that the supervisor handles. While it exists none of them has its
-/// default action, which for most is the end of the process.
+/// default action.
 #[derive(Debug)]
 pub struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    quit: Signal,
-    hang_up: Signal,
-    user_1: Signal,
+    streams: Vec<(Signal, Asked)>,
 }
 
 impl Signals {
@@ -34,23 +44,39 @@ impl Signals {
     /// # Errors
     /// When the operating system refuses a handler.
     pub fn listen() -> io::Result<Self> {
+        let stream =
+            |(number, asked)| signal(SignalKind::from_raw(number)).map(|stream| (stream, asked));
         Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            quit: signal(SignalKind::quit())?,
-            hang_up: signal(SignalKind::hangup())?,
-            user_1: signal(SignalKind::user_defined1())?,
+            streams: MEANINGS
+                .into_iter()
+                .map(stream)
+                .collect::<io::Result<_>>()?,
         })
     }
 
     /// The next signal's meaning. Cancel-safe: a signal that came meanwhile is told next time.
     pub async fn next(&mut self) -> Asked {
-        tokio::select! {
-            _ = self.terminate.recv() => Asked::Stop,
-            _ = self.interrupt.recv() => Asked::Stop,
-            _ = self.quit.recv() => Asked::StopNow,
-            _ = self.hang_up.recv() => Asked::Reload,
-            _ = self.user_1.recv() => Asked::Dump,
-        }
+        poll_fn(|context| {
+            for (stream, asked) in &mut self.streams {
+                if stream.poll_recv(context).is_ready() {
+                    return Poll::Ready(*asked);
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use nix::sys::signal::Signal;
+
+    use super::MEANINGS;
+
+    /// The names of the signals, for the test of the reference.
+    pub(crate) fn names() -> Vec<&'static str> {
+        let name = |(number, _)| Signal::try_from(number).map_or("?", Signal::as_str);
+        MEANINGS.into_iter().map(name).collect()
     }
 }

@@ -111,6 +111,7 @@ pub async fn serve(setup: Setup, is_welcome: bool) -> Result<(), ServeError> {
             asked = signals.next() => match asked {
                 Asked::Reload => reload.run(),
                 Asked::Dump => rooms.dump(),
+                Asked::Nothing => {}
                 Asked::Stop | Asked::StopNow => break asked,
             },
             () = serving(&mut greeting) => greet(greeting.take()),
@@ -200,7 +201,7 @@ const fn harder(level: StopLevel, asked: Asked) -> StopLevel {
         (Asked::StopNow, _) | (Asked::Stop, StopLevel::Fast | StopLevel::Immediate) => {
             StopLevel::Immediate
         }
-        (Asked::Reload | Asked::Dump, level) => level,
+        (Asked::Reload | Asked::Dump | Asked::Nothing, level) => level,
     }
 }
 

@@ -23,16 +23,19 @@ use std::{
     time::Duration,
 };
 
-use jatis_shared::{config::Database, ids::Mint, schema::LOCK_SUPERVISOR};
-use postgres::{Client, Config, Row, types::Type};
+use jatis_shared::{config::Database, ids::Mint};
+use postgres::{Client, Config};
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use self::row::Look;
 use super::{
     StoreError, cluster, on_blocking_thread,
     server::{self, Purpose},
 };
 use crate::random;
+
+mod row;
 
 /// How often the holder looks, and a seeker tries.
 const BEAT: Duration = Duration::from_secs(1);
@@ -184,38 +187,6 @@ enum Attempt {
     Lost(Holder),
 }
 
-/// The row `installation`.
-struct Standing {
-    holder: Option<Holder>,
-    epoch: i64,
-    last_tick: u64,
-    /// An upgrade of the holder is under way: only it may take the hold now.
-    reserved: bool,
-}
-
-const READ: &str = "
-    SELECT instance, host, pid, epoch, last_tick, COALESCE(hold_until > now(), false)
-    FROM installation";
-
-const TAKE: &str = "
-    UPDATE installation
-    SET instance = $1, host = $2, pid = $3, epoch = $4, hold_until = NULL";
-
-/// Whether the row still names this holder, and whether it needs an update: an idle supervisor
-/// writes nothing. The update itself takes one transaction id, hence the 1.
-const LOOK: &str = "
-    SELECT
-        epoch = $1 AND instance IS NOT DISTINCT FROM $2,
-        last_tick < $3 OR xid_high + 1 < xid_base + pg_snapshot_xmax(pg_current_snapshot())::text::bigint
-    FROM installation";
-
-const NOTE: &str = "
-    UPDATE installation
-    SET
-        last_tick = GREATEST(last_tick, $2),
-        xid_high = GREATEST(xid_high, xid_base + pg_current_xact_id()::text::bigint)
-    WHERE epoch = $1";
-
 impl Keeper {
     fn run(self) {
         let mut epoch = None;
@@ -272,88 +243,36 @@ impl Keeper {
     /// Takes the hold if it is free. Whoever held it before gets it back under its old epoch: then
     /// nobody else has had it.
     fn attempt(&self, client: &mut Client, before: Option<i64>) -> Result<Attempt, StoreError> {
-        let locked = try_lock(client)?;
-        let standing = read(client)?;
+        let locked = row::try_lock(client)?;
+        let standing = row::read(client)?;
         let attempt = match before {
-            Some(epoch) if standing.epoch != epoch => match standing.holder {
-                Some(holder) => Attempt::Lost(holder),
-                None => Attempt::HeldBy(None),
-            },
-            _ if locked && !self.is_reserved_for_another(&standing) => {
+            Some(epoch) if standing.epoch != epoch => Attempt::Lost(standing.successor()),
+            _ if locked && !standing.is_reserved_for_another(self.identity.instance) => {
                 let epoch = before.unwrap_or(standing.epoch + 1);
                 cluster::settle(client)?;
-                self.take(client, epoch)?;
+                row::take(client, &self.identity, epoch)?;
                 return Ok(Attempt::Taken {
                     epoch,
                     last_tick: standing.last_tick,
                 });
             }
-            _ => Attempt::HeldBy(standing.holder),
+            _ => Attempt::HeldBy(standing.holder()),
         };
         if locked {
-            unlock(client)?;
+            row::unlock(client)?;
         }
         Ok(attempt)
-    }
-
-    fn is_reserved_for_another(&self, standing: &Standing) -> bool {
-        let instance = standing
-            .holder
-            .as_ref()
-            .map(|holder| holder.identity.instance);
-        standing.reserved && instance != Some(self.identity.instance)
-    }
-
-    fn take(&self, client: &mut Client, epoch: i64) -> Result<(), StoreError> {
-        let Identity {
-            instance,
-            host,
-            pid,
-        } = &self.identity;
-        // Linux pids end at 2^22.
-        let pid = i32::try_from(*pid).unwrap_or_default();
-        client
-            .execute_typed(
-                TAKE,
-                &[
-                    (instance, Type::UUID),
-                    (host, Type::TEXT),
-                    (&pid, Type::INT4),
-                    (&epoch, Type::INT8),
-                ],
-            )
-            .map_err(StoreError::sql("take the hold of the database"))?;
-        Ok(())
     }
 
     /// Looks whether the hold is still ours, and notes how far we are. Gives the other holder if
     /// there is one.
     fn beat(&self, client: &mut Client, epoch: i64) -> Result<Option<Holder>, StoreError> {
-        let look = StoreError::sql("look who holds the database");
         let tick = self.mint.get().map(|mint| mint.last()).unwrap_or_default();
-        let tick = i64::try_from(tick).unwrap_or(i64::MAX);
-        let instance = self.identity.instance;
-        let row = client
-            .query_typed_one(
-                LOOK,
-                &[
-                    (&epoch, Type::INT8),
-                    (&instance, Type::UUID),
-                    (&tick, Type::INT8),
-                ],
-            )
-            .map_err(&look)?;
-        let ours: bool = row.try_get(0).map_err(&look)?;
-        let stale: bool = row.try_get(1).map_err(&look)?;
-        if !ours {
-            return Ok(read(client)?.holder);
+        match row::look(client, self.identity.instance, epoch, tick)? {
+            Look::Another => row::read(client).map(|standing| Some(standing.successor())),
+            Look::Stale => row::note(client, epoch, tick).map(|()| None),
+            Look::Current => Ok(None),
         }
-        if stale {
-            client
-                .execute_typed(NOTE, &[(&epoch, Type::INT8), (&tick, Type::INT8)])
-                .map_err(StoreError::sql("note the latest tick"))?;
-        }
-        Ok(None)
     }
 
     fn seeking(&self, epoch: Option<i64>, holder: Option<Holder>) {
@@ -416,55 +335,4 @@ fn report(error: &(dyn std::error::Error + 'static), again: bool) {
             "the session that keeps this supervisor in charge failed; trying again every second"
         );
     }
-}
-
-fn try_lock(client: &mut Client) -> Result<bool, StoreError> {
-    client
-        .query_typed_one(
-            "SELECT pg_try_advisory_lock($1)",
-            &[(&LOCK_SUPERVISOR, Type::INT8)],
-        )
-        .and_then(|row| row.try_get(0))
-        .map_err(StoreError::sql("try the lock of the supervisor"))
-}
-
-fn unlock(client: &mut Client) -> Result<(), StoreError> {
-    client
-        .query_typed_one(
-            "SELECT pg_advisory_unlock($1)",
-            &[(&LOCK_SUPERVISOR, Type::INT8)],
-        )
-        .map_err(StoreError::sql("give the lock of the supervisor back"))?;
-    Ok(())
-}
-
-fn read(client: &mut Client) -> Result<Standing, StoreError> {
-    client
-        .query_typed_one(READ, &[])
-        .and_then(|row| standing(&row))
-        .map_err(StoreError::sql("read who holds the database"))
-}
-
-fn standing(row: &Row) -> Result<Standing, postgres::Error> {
-    let instance: Option<Uuid> = row.try_get(0)?;
-    let host: Option<String> = row.try_get(1)?;
-    let pid: Option<i32> = row.try_get(2)?;
-    let epoch: i64 = row.try_get(3)?;
-    let last_tick: i64 = row.try_get(4)?;
-    let holder = instance.map(|instance| Holder {
-        identity: Identity {
-            instance,
-            host: host.unwrap_or_default(),
-            pid: pid
-                .and_then(|pid| u32::try_from(pid).ok())
-                .unwrap_or_default(),
-        },
-        epoch,
-    });
-    Ok(Standing {
-        holder,
-        epoch,
-        last_tick: u64::try_from(last_tick).unwrap_or_default(),
-        reserved: row.try_get(5)?,
-    })
 }
