@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
-use jatis_shared::{ids::TenantId, schema::TenantState};
+use jatis_shared::{control::Dependency, ids::TenantId, schema::TenantState};
 use tracing::{debug, warn};
 
 use super::{Deleted, Tenancy, known};
@@ -118,19 +118,20 @@ impl Tenancy {
         declared
     }
 
-    /// Declares a tenant's queues, once for each connection to the broker. While there is none it
-    /// is left for the round that follows the next.
+    /// Declares a tenant's queues: once for each connection to the broker, and as long as its worker
+    /// does without the broker, since then somebody may have deleted them. While there is no
+    /// connection it is left for the round that follows the next.
     async fn declare(&self, known: Known) -> Result<(), Error> {
         let Some(epoch) = self.broker.watch().borrow().epoch() else {
             return Ok(());
         };
-        if self.progress.lock().declared.get(&known.id) == Some(&epoch) {
+        let worker = self.fleet.snapshot(known.id);
+        let is_served = worker.is_none_or(|worker| worker.waiting_for != Some(Dependency::Broker));
+        if is_served && self.progress.lock().declared.get(&known.id) == Some(&epoch) {
             return Ok(());
         }
-        self.broker
-            .declare(known.id, known.topology)
-            .await
-            .map_err(Error::BrokerUnavailable)?;
+        let declared = self.broker.declare(known.id, known.topology).await;
+        declared.map_err(Error::BrokerUnavailable)?;
         self.progress.lock().declared.insert(known.id, epoch);
         Ok(())
     }
