@@ -8,11 +8,15 @@ use lapin::{Connection, ConnectionProperties, Event, uri::AMQPUri};
 use tokio::{
     sync::{Mutex, watch},
     task::JoinHandle,
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::BrokerError;
+
+/// How often the status of a connection is looked at, besides every event.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// What a link is now.
 #[derive(Debug, Clone)]
@@ -169,8 +173,14 @@ impl Keeper {
             connection: Arc::clone(&connection),
         });
         info!(link = self.name, epoch, "connected to the broker");
-        loop {
-            match unless(stop, events.next()).await {
+        while connection.status().connected() {
+            // Not every end of a connection is told as an event, so the status is looked at too.
+            let event = match unless(stop, timeout(LOOK, events.next())).await {
+                Some(Ok(event)) => Some(event),
+                Some(Err(_elapsed)) => continue,
+                None => None,
+            };
+            match event {
                 Some(Some(Event::ConnectionBlocked(reason))) => {
                     warn!(link = self.name, reason, "the broker takes no messages");
                     let connection = Arc::clone(&connection);
@@ -192,7 +202,7 @@ impl Keeper {
                     return error.to_string();
                 }
                 Some(Some(_)) => {}
-                Some(None) => return "the connection ended".to_owned(),
+                Some(None) => break,
                 None => {
                     // The peer may be gone already; the sockets close either way.
                     if let Err(error) = connection.close(200, "jatis stops".into()).await {
@@ -202,6 +212,7 @@ impl Keeper {
                 }
             }
         }
+        "the connection ended".to_owned()
     }
 }
 
@@ -236,7 +247,7 @@ pub(super) async fn within<T>(
     limit: Duration,
     operation: impl Future<Output = Result<T, BrokerError>>,
 ) -> Result<T, BrokerError> {
-    tokio::time::timeout(limit, operation)
+    timeout(limit, operation)
         .await
         .unwrap_or(Err(BrokerError::Timeout))
 }

@@ -8,6 +8,10 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
+/// The client library calls a lost connection an error; here it is expected, and logged by whoever
+/// connects again.
+const QUIET: &str = "lapin=off";
+
 /// Changes the level of the log.
 #[derive(Debug, Clone)]
 pub(super) struct Level(reload::Handle<EnvFilter, Registry>);
@@ -28,7 +32,7 @@ pub enum LogError {
 /// # Errors
 /// When the filter is malformed.
 pub(super) fn start(config: &Log) -> Result<Level, LogError> {
-    let (filter, handle) = reload::Layer::new(EnvFilter::try_new(&config.level)?);
+    let (level, handle) = reload::Layer::new(filter(&config.level)?);
     let lines = match config.format {
         LogFormat::Text => tracing_subscriber::fmt::layer()
             .with_writer(stderr)
@@ -40,7 +44,7 @@ pub(super) fn start(config: &Log) -> Result<Level, LogError> {
             .boxed(),
     };
     tracing_subscriber::registry()
-        .with(filter)
+        .with(level)
         .with(lines)
         .try_init()?;
     Ok(Level(handle))
@@ -51,7 +55,14 @@ impl Level {
     ///
     /// # Errors
     /// When the filter is malformed; the old one then stays.
-    pub(super) fn set(&self, filter: &str) -> Result<(), LogError> {
-        Ok(self.0.reload(EnvFilter::try_new(filter)?)?)
+    pub(super) fn set(&self, level: &str) -> Result<(), LogError> {
+        Ok(self.0.reload(filter(level)?)?)
     }
+}
+
+fn filter(level: &str) -> Result<EnvFilter, ParseError> {
+    if level.contains("lapin") {
+        return EnvFilter::try_new(level);
+    }
+    EnvFilter::try_new(format!("{level},{QUIET}"))
 }
