@@ -12,30 +12,20 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use jatis_shared::{config::RabbitMq, control::Spec, retry::Backoff, topology};
-use lapin::{
-    Channel, Connection, ConnectionProperties, Consumer, ErrorKind,
-    message::Delivery,
-    options::{
-        BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions,
-        BasicQosOptions,
-    },
-    types::FieldTable,
-    uri::AMQPUri,
-};
+use jatis_shared::{control::Spec, retry::Backoff, topology};
+use lapin::{message::Delivery, uri::AMQPUri};
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep},
 };
-use tracing::{debug, warn};
+use tracing::debug;
 
-use crate::{half_open::HalfOpen, message::Tag, random};
+use crate::{
+    link::{Link, LinkError, uri},
+    message::Tag,
+    random,
+};
 
-/// The name of the consumer; it is alone on its channel.
-const CONSUMER: &str = "jatis-worker";
-/// AMQP reply code of a refused login.
-const ACCESS_REFUSED: u16 = 403;
 /// Orders besides those that settle a delivery: see [`order_bound`].
 const OTHER_ORDERS: usize = 64;
 
@@ -88,15 +78,10 @@ pub(crate) struct Session {
     generation: u64,
     /// Whether to consume, as ordered last.
     consumes: bool,
+    /// Whether this connection has got as far as a consumer.
+    has_consumed: bool,
     orders: mpsc::Receiver<Order>,
     feed: mpsc::Sender<Feed>,
-}
-
-/// An open channel.
-struct Link {
-    connection: Connection,
-    channel: Channel,
-    consumer: Option<Consumer>,
 }
 
 /// How a connection ended.
@@ -105,30 +90,6 @@ enum End {
     Closed,
     /// By itself.
     Lost(LinkError),
-}
-
-#[derive(Debug, thiserror::Error)]
-enum LinkError {
-    #[error("cannot connect to the broker: {0}")]
-    Connect(#[source] lapin::Error),
-    #[error("cannot consume from the queue: {0}")]
-    Consume(#[source] lapin::Error),
-    #[error("the channel broke: {0}")]
-    Broken(#[source] lapin::Error),
-    #[error("the broker cancelled the consumer")]
-    Cancelled,
-    #[error("the broker did not answer in time")]
-    Timeout,
-}
-
-impl LinkError {
-    /// The broker refused the credentials.
-    fn is_refusal(&self) -> bool {
-        let Self::Connect(error) = self else {
-            return false;
-        };
-        matches!(error.kind(), ErrorKind::ProtocolError(amqp) if amqp.get_id() == ACCESS_REFUSED)
-    }
 }
 
 impl Session {
@@ -148,6 +109,7 @@ impl Session {
             backoff: spec.rabbitmq.reconnect(),
             generation: 0,
             consumes: true,
+            has_consumed: false,
             orders,
             feed,
         })
@@ -158,13 +120,13 @@ impl Session {
     pub(crate) async fn run(mut self) {
         let mut failures = 0;
         loop {
-            let before = self.generation;
+            self.has_consumed = false;
             let End::Lost(error) = self.connect_and_serve().await else {
                 break;
             };
-            failures = if self.generation > before { 0 } else { failures };
+            failures = if self.has_consumed { 0 } else { failures };
             let away = Feed::Away {
-                reason: error.to_string(),
+                reason: error.reason(),
                 refused: error.is_refusal(),
             };
             self.tell(away).await;
@@ -179,8 +141,9 @@ impl Session {
 
     async fn connect_and_serve(&mut self) -> End {
         let began = Instant::now();
+        let opening = Link::open(self.uri.clone(), &self.name, self.prefetch, self.timeout);
         let opened = tokio::select! {
-            opened = open(self.uri.clone(), &self.name, self.timeout) => opened,
+            opened = opening => opened,
             () = until_close(&mut self.orders, &self.feed, &mut self.consumes) => {
                 return End::Closed;
             }
@@ -191,7 +154,7 @@ impl Session {
         };
         match self.serve(&mut link, began).await {
             Ok(()) => {
-                self.close(link).await;
+                link.close().await;
                 End::Closed
             }
             Err(error) => End::Lost(error),
@@ -200,18 +163,14 @@ impl Session {
 
     /// Consumes and obeys, until `Close`.
     async fn serve(&mut self, link: &mut Link, began: Instant) -> Result<(), LinkError> {
-        let qos = link.channel.basic_qos(self.prefetch, BasicQosOptions::default());
-        within(self.timeout, qos).await?.map_err(LinkError::Consume)?;
         self.generation += 1;
         if self.consumes {
-            link.consumer = Some(self.consume(&link.channel).await?);
-            let (generation, took) = (self.generation, began.elapsed());
-            self.tell(Feed::Consuming { generation, took }).await;
+            self.consume(link, began).await?;
         }
         loop {
             let order = tokio::select! {
                 order = self.orders.recv() => order,
-                delivery = next(&mut link.consumer) => {
+                delivery = link.next() => {
                     self.deliver(delivery?).await;
                     continue;
                 }
@@ -226,79 +185,34 @@ impl Session {
     async fn obey(&mut self, link: &mut Link, order: Order) -> Result<(), LinkError> {
         match order {
             Order::Acknowledge(tag) if tag.generation == self.generation => {
-                let options = BasicAckOptions { multiple: true };
-                let done = link.channel.basic_ack(tag.number, options);
-                within(self.timeout, done).await?.map_err(LinkError::Broken)
+                link.acknowledge(tag.number).await
             }
             Order::GiveBack(tag) if tag.generation == self.generation => {
-                let options = BasicNackOptions {
-                    multiple: false,
-                    requeue: true,
-                };
-                let done = link.channel.basic_nack(tag.number, options);
-                within(self.timeout, done).await?.map_err(LinkError::Broken)
+                link.give_back(tag.number).await
             }
             Order::Cancel => {
                 self.consumes = false;
-                self.cancel(link).await?;
+                for delivery in link.cancel().await? {
+                    self.deliver(delivery).await;
+                }
                 self.tell(Feed::Cancelled).await;
                 Ok(())
             }
             Order::Consume => {
                 self.consumes = true;
-                if link.consumer.is_none() {
-                    let began = Instant::now();
-                    link.consumer = Some(self.consume(&link.channel).await?);
-                    let (generation, took) = (self.generation, began.elapsed());
-                    self.tell(Feed::Consuming { generation, took }).await;
-                }
-                Ok(())
+                self.consume(link, Instant::now()).await
             }
             // Of an older channel; or connected already; `Close` never comes here.
             Order::Acknowledge(_) | Order::GiveBack(_) | Order::Reconnect | Order::Close => Ok(()),
         }
     }
 
-    async fn consume(&self, channel: &Channel) -> Result<Consumer, LinkError> {
-        let consuming = channel.basic_consume(
-            self.queue.as_str().into(),
-            CONSUMER.into(),
-            BasicConsumeOptions::default(),
-            FieldTable::default(),
-        );
-        within(self.timeout, consuming)
-            .await?
-            .map_err(LinkError::Consume)
-    }
-
-    /// Cancels the consumer and passes on what had come before the broker confirmed it.
-    async fn cancel(&mut self, link: &mut Link) -> Result<(), LinkError> {
-        let Some(mut consumer) = link.consumer.take() else {
-            return Ok(());
-        };
-        let cancelling = link
-            .channel
-            .basic_cancel(CONSUMER.into(), BasicCancelOptions::default());
-        within(self.timeout, cancelling)
-            .await?
-            .map_err(LinkError::Broken)?;
-        while let Some(delivery) = within(self.timeout, consumer.next()).await? {
-            self.deliver(delivery.map_err(LinkError::Broken)?).await;
-        }
+    async fn consume(&mut self, link: &mut Link, began: Instant) -> Result<(), LinkError> {
+        link.consume(&self.queue).await?;
+        self.has_consumed = true;
+        let (generation, took) = (self.generation, began.elapsed());
+        self.tell(Feed::Consuming { generation, took }).await;
         Ok(())
-    }
-
-    /// Closes the channel, then the connection. A broker that is gone has closed them already.
-    async fn close(&self, link: Link) {
-        let closing = async {
-            link.channel.close(200, "drained".into()).await?;
-            link.connection.close(200, "drained".into()).await
-        };
-        match timeout(self.timeout, closing).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => debug!(%error, "the broker connection was closed already"),
-            Err(_) => warn!("the broker did not confirm the end of the connection in time"),
-        }
     }
 
     /// Waits out a pause, or less if so ordered.
@@ -385,46 +299,4 @@ async fn until_close(
             Noted::Reconnect | Noted::Nothing => {}
         }
     }
-}
-
-/// The next delivery; never, without a consumer. Cancel-safe.
-async fn next(consumer: &mut Option<Consumer>) -> Result<Delivery, LinkError> {
-    match consumer {
-        Some(consumer) => match consumer.next().await {
-            Some(delivery) => delivery.map_err(LinkError::Broken),
-            None => Err(LinkError::Cancelled),
-        },
-        None => std::future::pending().await,
-    }
-}
-
-async fn within<T>(limit: Duration, done: impl Future<Output = T>) -> Result<T, LinkError> {
-    timeout(limit, done).await.map_err(|_| LinkError::Timeout)
-}
-
-/// The URL with what this worker wants of the connection.
-fn uri(keys: &RabbitMq) -> Result<AMQPUri, String> {
-    let mut uri: AMQPUri = keys.url.expose().parse()?;
-    // The library sizes two buffers by it, and touches all of them unless it is known up front.
-    uri.query.frame_max = Some(keys.worker_frame_max);
-    uri.query.heartbeat = Some(u16::try_from(keys.heartbeat.as_secs()).unwrap_or(u16::MAX));
-    Ok(uri)
-}
-
-/// Connects and opens a channel.
-async fn open(uri: AMQPUri, name: &str, limit: Duration) -> Result<Link, LinkError> {
-    let properties = ConnectionProperties::default().with_connection_name(name.into());
-    let half_open = HalfOpen::default();
-    let connection = within(limit, half_open.connect(uri, properties))
-        .await?
-        .map_err(LinkError::Connect)?;
-    let channel = within(limit, connection.create_channel())
-        .await?
-        .map_err(LinkError::Consume)?;
-    half_open.complete();
-    Ok(Link {
-        connection,
-        channel,
-        consumer: None,
-    })
 }

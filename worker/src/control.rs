@@ -11,9 +11,7 @@
 use std::{collections::VecDeque, io, os::fd::OwnedFd};
 
 use futures_util::SinkExt;
-use jatis_shared::control::{
-    Event, Frame, FrameError, Refusal, Spec, VERSION, WorkerCodec,
-};
+use jatis_shared::control::{Event, Frame, FrameError, Refusal, Spec, VERSION, WorkerCodec};
 use rustix::{
     fs::{Mode, OFlags, open},
     io::fcntl_dupfd_cloexec,
@@ -183,7 +181,9 @@ pub(crate) fn check(spec: &Spec) -> Result<(), String> {
 /// A sentence that says what is wrong with it.
 pub(crate) fn check_size(threads: u16, connections: u16, max_threads: u16) -> Result<(), String> {
     if !(1..=max_threads).contains(&threads) {
-        return Err(format!("{threads} threads are not between 1 and {max_threads}"));
+        return Err(format!(
+            "{threads} threads are not between 1 and {max_threads}"
+        ));
     }
     if !(1..=threads).contains(&connections) {
         return Err(format!(

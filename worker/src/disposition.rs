@@ -9,7 +9,8 @@
 //!
 //! Halving leaves the culprit alone after a logarithmic number of transactions. Nothing is buried
 //! for an outage: whoever pauses keeps the batch and tries it again. A message that is alone and
-//! too slow waits like that too, in front of the others.
+//! too slow waits like that too, in front of the others: there is no place yet where it could be
+//! put aside for later.
 //!
 //! CAUTION: `docs/reference.md` shows this table. Pure.
 
@@ -140,7 +141,10 @@ mod tests {
             ("", Pause, Pause),
         ] {
             let failure = refused(sqlstate);
-            let many = Case { messages: 500, ..CASE };
+            let many = Case {
+                messages: 500,
+                ..CASE
+            };
             assert_eq!(decide(&failure, many), several, "{sqlstate}, several");
             assert_eq!(decide(&failure, CASE), alone, "{sqlstate}, alone");
         }
@@ -148,15 +152,24 @@ mod tests {
 
     #[test]
     fn conflicts_are_tried_again_only_so_often() {
-        let last = Case { conflicts: 4, ..CASE };
+        let last = Case {
+            conflicts: 4,
+            ..CASE
+        };
         assert_eq!(decide(&refused("40001"), last), Disposition::Again);
-        let beyond = Case { conflicts: 5, ..CASE };
+        let beyond = Case {
+            conflicts: 5,
+            ..CASE
+        };
         assert_eq!(decide(&refused("40001"), beyond), Disposition::Pause);
     }
 
     #[test]
     fn a_dead_letter_is_not_buried_again() {
-        let buried = Case { is_buried: true, ..CASE };
+        let buried = Case {
+            is_buried: true,
+            ..CASE
+        };
         assert_eq!(decide(&refused("22P02"), buried), Disposition::Pause);
     }
 

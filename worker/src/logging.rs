@@ -62,3 +62,15 @@ fn parse(filter: &str) -> Result<EnvFilter, LogError> {
     };
     EnvFilter::try_new(&whole).map_err(|error| LogError::Filter(filter.to_owned(), error))
 }
+
+/// An error and what caused it, on one line.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

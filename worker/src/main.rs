@@ -7,15 +7,16 @@
 //! ```text
 //!   main ── start in order ──▶ run (the reactor) · obey · control · signals · confine · logging
 //!
-//!   broker · half_open ─▶ consume ─▶ batch ─▶ pool ─▶ insert · stats · params ─▶ store ─▶ PostgreSQL
-//!      ▲                     └──────── pipeline ────────┐
-//!      └───────────────── settle ◀── disposition · pause ┘
+//!   RabbitMQ ⇄ link · half_open ⇄ broker ─▶ consume ─▶ batch ─▶ pool ─▶ insert ─▶ store ─▶ PostgreSQL
+//!                                   ▲                   pipeline │
+//!                                   └── settle ◀── disposition ◀─┘
 //! ```
 //!
-//! `batch`, `disposition`, `pause`, `settle` and `stats` decide or count and do nothing else.
-//! Only `broker`, `half_open`, `consume` (and `pipeline`, which passes a delivery on to it) know
-//! the AMQP library; only `insert` and `store` contain SQL. An acknowledgement is given in
-//! `settle`, after the commit.
+//! `pipeline` is the state of that path. `batch`, `disposition`, `kept`, `pause`, `settle`, `stats`
+//! and `notices` decide or count and do nothing else. Only `link`, `half_open`, `broker` and
+//! `consume` (and `pipeline`, which passes a delivery on) know the AMQP library; only `statements`,
+//! `insert`, `store` and `params` know SQL. An acknowledgement is given in `settle`, after the
+//! commit.
 
 mod batch;
 mod broker;
@@ -25,8 +26,11 @@ mod control;
 mod disposition;
 mod half_open;
 mod insert;
+mod kept;
+mod link;
 mod logging;
 mod message;
+mod notices;
 mod obey;
 mod params;
 mod pause;
@@ -37,8 +41,15 @@ mod run;
 mod settle;
 mod signals;
 mod start;
+mod statements;
 mod stats;
 mod store;
+
+#[cfg(test)]
+#[path = "../../shared/src/reference.rs"]
+mod reference;
+#[cfg(test)]
+mod reference_tests;
 
 use std::process;
 

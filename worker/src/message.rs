@@ -60,6 +60,15 @@ pub(crate) enum Reason {
 }
 
 impl Reason {
+    /// Every reason, for the reference and its test.
+    #[cfg(test)]
+    pub(crate) const ALL: [Self; 4] = [
+        Self::BadEnvelope,
+        Self::MalformedJson,
+        Self::UnstorablePayload,
+        Self::IdConflict,
+    ];
+
     /// As stored in `dead_letters.reason`.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -87,5 +96,43 @@ impl Batch {
             messages,
             conflicts: 0,
         })
+    }
+}
+
+#[cfg(test)]
+impl Message {
+    /// A message of this delivery, to be stored.
+    pub(crate) fn sample(number: u64, payload: &'static [u8]) -> Self {
+        Self {
+            tag: Tag {
+                generation: 1,
+                number,
+            },
+            id: MessageId::from(uuid::Uuid::from_u128(u128::from(number))),
+            payload: Bytes::from_static(payload),
+            awaited: false,
+            key: None,
+            fault: None,
+            provenance: Arc::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_keep_every_message_in_order() {
+        for size in 0..9 {
+            let batch = Batch {
+                messages: (0..size).map(|n| Message::sample(n, b"1")).collect(),
+                conflicts: 3,
+            };
+            let [first, second] = batch.halves();
+            assert!(first.messages.len() - second.messages.len() <= 1, "{size}");
+            let both = first.messages.iter().chain(&second.messages);
+            assert!(both.map(|message| message.tag.number).eq(0..size), "{size}");
+        }
     }
 }

@@ -14,6 +14,7 @@ use tracing::{debug, error, info, warn};
 use crate::{
     broker::Order,
     control::check_size,
+    logging::with_causes,
     run::{Flow, Reactor, Resize, clock},
     signals::Wish,
 };
@@ -25,7 +26,7 @@ impl Reactor {
             Wish::Drain => self.drain(self.spec.drain_timeout, ExitCode::Clean),
             Wish::Abort => {
                 warn!("SIGQUIT: leaving at once");
-                return Flow::Break(ExitCode::Deadline);
+                return Flow::Break(Ok(ExitCode::Deadline));
             }
             Wish::Sync if self.outbox.is_clear() => self.outbox.tell(Event::Sync),
             Wish::Dump => self.pipeline.dump(clock().into_std()),
@@ -67,13 +68,14 @@ impl Reactor {
             }
             Command::Abort => {
                 warn!("told to leave at once");
-                return Flow::Break(ExitCode::Deadline);
+                return Flow::Break(Ok(ExitCode::Deadline));
             }
             Command::Ping { nonce } => self.outbox.answer(re, Event::Pong { nonce }),
             Command::Reconnect => self.order(Order::Reconnect)?,
             Command::Log { filter } => {
                 if let Err(error) = self.logging.change(&filter) {
-                    self.outbox.refuse(re, Refusal::Invalid, &error.to_string());
+                    self.outbox
+                        .refuse(re, Refusal::Invalid, &with_causes(&error));
                 }
             }
             Command::Dump => self.pipeline.dump(clock().into_std()),
@@ -134,8 +136,10 @@ impl Reactor {
                 warn!(%problem, live, "the system gives no further thread; going on with {live}");
                 let detail = format!("going on with {live} threads: {problem}");
                 self.state.resize = None;
-                self.outbox
-                    .refuse(resize.re.unwrap_or(0), Refusal::Exhausted, &detail);
+                match resize.re {
+                    Some(re) => self.outbox.refuse(re, Refusal::Exhausted, &detail),
+                    None => self.outbox.fault(&detail),
+                }
             }
         }
         self.store.resize(self.connections());

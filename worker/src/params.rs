@@ -67,7 +67,10 @@ mod tests {
     #[test]
     fn times_count_from_2000() {
         let time: Timestamp = "2000-01-01T00:00:00.000001Z".parse().expect("a time");
-        assert_eq!(wire(&TimestampTz(time), &Type::TIMESTAMPTZ), 1_i64.to_be_bytes());
+        assert_eq!(
+            wire(&TimestampTz(time), &Type::TIMESTAMPTZ),
+            1_i64.to_be_bytes()
+        );
         let before: Timestamp = "1999-12-31T23:59:59Z".parse().expect("a time");
         assert_eq!(
             wire(&TimestampTz(before), &Type::TIMESTAMPTZ),

@@ -112,3 +112,55 @@ impl Pause {
         give_up.into_iter().chain(probe).min()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn keys() -> Worker {
+        let mut keys = jatis_shared::config::load::defaults()
+            .expect("defaults")
+            .worker;
+        keys.probe_min = Duration::from_millis(100);
+        keys.probe_max = Duration::from_secs(1);
+        keys.requeue_after = Duration::from_secs(30);
+        keys
+    }
+
+    #[test]
+    fn probes_come_slower_and_slower() {
+        let (keys, begin) = (keys(), tokio::time::Instant::now().into_std());
+        // The middle of the dice is no jitter.
+        let dice = u32::MAX / 2;
+        let mut pause = Pause::new(&keys, begin, 0, dice);
+        let mut now = begin;
+        for millis in [100, 200, 400, 800, 1_000, 1_000] {
+            let (early, due) = (millis - 1, millis + 1);
+            assert!(
+                !pause.wants_probe(now + Duration::from_millis(early)),
+                "{millis}"
+            );
+            now += Duration::from_millis(due);
+            assert!(pause.wants_probe(now), "{millis}");
+            pause.probing();
+            assert!(pause.is_probing() && !pause.wants_probe(now), "{millis}");
+            pause.probe_failed(&keys, now, dice);
+        }
+        assert_eq!(pause.failures(), 6);
+    }
+
+    #[test]
+    fn a_long_pause_cancels_and_gives_back_once() {
+        let (keys, begin) = (keys(), tokio::time::Instant::now().into_std());
+        let mut pause = Pause::new(&keys, begin, 0, 0);
+        let end = begin + keys.requeue_after;
+        assert!(!pause.gives_up(&keys, end - Duration::from_millis(1)));
+        assert!(!pause.cancelled() && !pause.has_cancelled());
+        assert_eq!(pause.wake(&keys, false), Some(end));
+        assert!(pause.gives_up(&keys, end) && !pause.gives_up(&keys, end));
+        assert!(pause.cancelled() && !pause.cancelled() && pause.has_cancelled());
+        assert_eq!(pause.wake(&keys, false), None);
+    }
+}

@@ -11,13 +11,9 @@
 //!
 //! [`step`]: Pipeline::step
 
-use std::{collections::VecDeque, time::Instant};
+use std::time::Instant;
 
-use jatis_shared::{
-    config::Worker,
-    control::{Heartbeat, MAX_STORED_IDS},
-    ids::MessageId,
-};
+use jatis_shared::{config::Worker, control::Heartbeat, ids::MessageId};
 use jiff::Timestamp;
 use lapin::message::Delivery;
 use tracing::{debug, info, warn};
@@ -28,9 +24,11 @@ use crate::{
     consume::Intake,
     disposition::{Case, Disposition, Failure, decide},
     insert::Tally,
-    message::{Batch, Fault, Reason, Tag},
+    kept::Kept,
+    message::{Batch, Tag},
+    notices::Notices,
     pause::Pause,
-    pool::{Job, Outcome, Pool, Report},
+    pool::{Job, Outcome, Pool, Report, ThreadPanicked},
     random,
     settle::Ledger,
 };
@@ -47,8 +45,8 @@ pub(crate) struct Pipeline {
     keys: Worker,
     intake: Intake,
     waiting: Waiting,
-    /// Batches to be written again, before any that wait. They hold no more than the prefetch.
-    kept: VecDeque<Batch>,
+    /// Before any that wait.
+    kept: Kept,
     pub(crate) pool: Pool,
     ledger: Ledger,
     flow: Flow,
@@ -80,6 +78,7 @@ struct Counters {
     stored: u64,
     dead: u64,
     retried: u64,
+    /// Deliveries given back; by the drain only, once there is one.
     requeued: u64,
 }
 
@@ -89,7 +88,7 @@ impl Pipeline {
             keys: keys.clone(),
             intake,
             waiting: Waiting::new(keys),
-            kept: VecDeque::new(),
+            kept: Kept::new(usize::from(keys.max_batch_rows)),
             pool,
             ledger: Ledger::default(),
             flow: Flow::Open,
@@ -112,7 +111,7 @@ impl Pipeline {
     pub(crate) fn channel_lost(&mut self) {
         self.ledger.void();
         self.waiting.retain(|_| false);
-        self.kept.clear();
+        self.kept.retain(|_| false);
         self.owes_give_back = false;
     }
 
@@ -131,6 +130,7 @@ impl Pipeline {
     pub(crate) fn drain(&mut self) {
         if self.flow == Flow::Open {
             self.flow = Flow::Closing;
+            self.counters.requeued = 0;
             self.orders.push(Order::Cancel);
         }
     }
@@ -154,14 +154,16 @@ impl Pipeline {
         self.flow == Flow::Finishing && self.in_flight() == 0 && (is_empty || !can_finish)
     }
 
-    /// Deliveries that are given back with the channel, and were before.
+    /// Deliveries that the drain has given back, with those that go back with the channel.
     pub(crate) fn requeued(&self) -> u64 {
         let held = u64::try_from(self.ledger.unacknowledged()).unwrap_or(u64::MAX);
         self.counters.requeued.saturating_add(held)
     }
 
-    pub(crate) fn report(&mut self, report: Report, now: Now) {
-        match self.pool.note(report) {
+    /// # Errors
+    /// When a thread has panicked.
+    pub(crate) fn report(&mut self, report: Report, now: Now) -> Result<(), ThreadPanicked> {
+        match self.pool.note(report)? {
             Outcome::Written { batch, tally } => self.written(&batch, tally, now),
             Outcome::Failed { batch, failure } => self.failed(batch, &failure, now),
             Outcome::Probed(Ok(())) => self.resume(now),
@@ -173,6 +175,7 @@ impl Pipeline {
             }
             Outcome::Left => {}
         }
+        Ok(())
     }
 
     /// Hands out what is due.
@@ -182,7 +185,7 @@ impl Pipeline {
             return;
         }
         while self.pool.free() > 0
-            && let Some(batch) = self.kept.pop_front()
+            && let Some(batch) = self.kept.pop()
         {
             self.counters.retried += count(batch.messages.len());
             self.hand(batch, now);
@@ -207,14 +210,13 @@ impl Pipeline {
                 Due::Never => None,
             },
         };
-        let notices = self.notices.since.map(|at| at + self.keys.notice_interval);
+        let notices = self.notices.due(self.keys.notice_interval);
         work.into_iter().chain(notices).min()
     }
 
     /// The ids for one notice, when it is time for it.
     pub(crate) fn take_notice(&mut self, now: Instant) -> Option<Vec<MessageId>> {
-        let since = self.notices.since?;
-        (since + self.keys.notice_interval <= now).then(|| self.notices.take(now))
+        self.notices.take(now, self.keys.notice_interval)
     }
 
     pub(crate) const fn is_paused(&self) -> bool {
@@ -274,7 +276,7 @@ impl Pipeline {
         let time = now.time;
         let job = Job::Write { batch, now: time };
         if let Err(Job::Write { batch, .. }) = self.pool.hand(job, now.instant) {
-            self.kept.push_front(batch);
+            self.kept.push(batch);
         }
     }
 
@@ -304,49 +306,15 @@ impl Pipeline {
             .messages
             .retain(|message| self.ledger.is_held(message.tag));
         match disposition {
-            Disposition::Halve => {
-                let halves = batch.halves().into_iter().rev();
-                halves.for_each(|half| self.keep(half));
-            }
-            Disposition::Bury => self.bury(batch, failure),
+            Disposition::Halve => self.kept.push_halves(batch),
+            Disposition::Bury => self.kept.bury(batch, failure),
             Disposition::Again => {
                 batch.conflicts = batch.conflicts.saturating_add(1);
-                self.keep(batch);
+                self.kept.push(batch);
             }
             Disposition::Pause => {
-                self.keep(batch);
+                self.kept.push(batch);
                 self.pause(failure, now);
-            }
-        }
-    }
-
-    fn keep(&mut self, batch: Batch) {
-        if !batch.messages.is_empty() {
-            self.kept.push_front(batch);
-        }
-    }
-
-    /// Makes a dead letter of the one message of a batch. It joins the batch that waits first, its
-    /// neighbours as a rule, if that has room.
-    fn bury(&mut self, batch: Batch, failure: &Failure) {
-        for mut message in batch.messages {
-            info!(
-                message.id = %message.id, %failure,
-                "the database refuses message {}; it becomes a dead letter", message.id
-            );
-            message.fault = Some(Fault {
-                reason: Reason::UnstorablePayload,
-                error: failure.with_detail(),
-            });
-            let max = usize::from(self.keys.max_batch_rows);
-            match self.kept.front_mut() {
-                Some(neighbours) if neighbours.messages.len() < max => {
-                    neighbours.messages.push(message);
-                }
-                Some(_) | None => self.kept.push_front(Batch {
-                    messages: vec![message],
-                    conflicts: 0,
-                }),
             }
         }
     }
@@ -370,7 +338,10 @@ impl Pipeline {
         if self.owes_give_back && self.in_flight() == 0 {
             self.owes_give_back = false;
             let tags = self.ledger.give_back_unsettled();
-            info!(deliveries = tags.len(), "the messages held go back to the queue");
+            info!(
+                deliveries = tags.len(),
+                "the messages held go back to the queue"
+            );
             self.give_back(&tags);
         }
         let Some(pause) = self.pause.as_mut() else {
@@ -410,41 +381,7 @@ impl Pipeline {
             .extend(tags.iter().copied().map(Order::GiveBack));
         let ledger = &self.ledger;
         self.waiting.retain(|message| ledger.is_held(message.tag));
-        for batch in &mut self.kept {
-            batch.messages.retain(|message| ledger.is_held(message.tag));
-        }
-        self.kept.retain(|batch| !batch.messages.is_empty());
-    }
-}
-
-/// Ids of stored messages that somebody awaits, until the next notice.
-#[derive(Debug, Default)]
-struct Notices {
-    ids: Vec<MessageId>,
-    /// When the first of them came.
-    since: Option<Instant>,
-}
-
-/// Most notices that wait while the supervisor does not read. The oldest are dropped: who awaits
-/// them has been answered without by then.
-const MAX_NOTICES: usize = 16 * MAX_STORED_IDS;
-
-impl Notices {
-    fn add(&mut self, ids: Vec<MessageId>, now: Instant) {
-        if ids.is_empty() {
-            return;
-        }
-        self.ids.extend(ids);
-        let surplus = self.ids.len().saturating_sub(MAX_NOTICES);
-        self.ids.drain(..surplus);
-        self.since.get_or_insert(now);
-    }
-
-    fn take(&mut self, now: Instant) -> Vec<MessageId> {
-        let rest = self.ids.split_off(self.ids.len().min(MAX_STORED_IDS));
-        let ids = std::mem::replace(&mut self.ids, rest);
-        self.since = (!self.ids.is_empty()).then_some(now);
-        ids
+        self.kept.retain(|message| ledger.is_held(message.tag));
     }
 }
 

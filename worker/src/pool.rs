@@ -60,6 +60,11 @@ pub(crate) struct Report {
     pub(crate) outcome: Outcome,
 }
 
+/// A pool thread has panicked, and said why on standard error.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("a pool thread panicked")]
+pub(crate) struct ThreadPanicked;
+
 /// The threads. Owned by the reactor.
 pub(crate) struct Pool {
     threads: BTreeMap<u64, Thread>,
@@ -185,27 +190,27 @@ impl Pool {
                 thread.inbox = Some(inbox);
                 Ok(())
             }
-            // It has panicked, and is free no more; `note` repeats the panic at its last word.
+            // It has panicked, and is free no more; `note` tells it at its last word.
             Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => Err(job),
         }
     }
 
     /// Enters a report in the books; gives its outcome.
     ///
-    /// # Panics
-    /// When the thread has: its batch is lost to this process, and only the end of the process
-    /// brings the messages back to the queue.
-    pub(crate) fn note(&mut self, report: Report) -> Outcome {
+    /// # Errors
+    /// When the thread has panicked: its batch is lost to this process, and only the end of the
+    /// process brings the messages back to the queue.
+    pub(crate) fn note(&mut self, report: Report) -> Result<Outcome, ThreadPanicked> {
         if let Outcome::Left = report.outcome {
             let left = self.threads.remove(&report.thread);
-            if let Some(Err(panic)) = left.map(|thread| thread.handle.join()) {
-                std::panic::resume_unwind(panic);
+            if let Some(Err(_)) = left.map(|thread| thread.handle.join()) {
+                return Err(ThreadPanicked);
             }
         } else if let Some(thread) = self.threads.get_mut(&report.thread) {
             thread.busy_since = None;
             self.dismiss();
         }
-        report.outcome
+        Ok(report.outcome)
     }
 
     /// Threads that nobody asked to leave.

@@ -33,7 +33,7 @@ use crate::{
     control::{Commands, Outbox},
     logging::Logging,
     pipeline::{Now, Pipeline},
-    pool::Report,
+    pool::{Report, ThreadPanicked},
     signals::Signals,
     store::Store,
 };
@@ -70,6 +70,8 @@ pub(crate) struct State {
     /// The supervisor hung up.
     pub(crate) is_orphan: bool,
     is_consuming: bool,
+    /// Why the broker is away, as logged last: a reason is a warning once.
+    away_because: String,
     has_been_ready: bool,
     heartbeat_at: Instant,
     /// Connections allowed, as the supervisor said last.
@@ -105,6 +107,7 @@ impl State {
             deadline: None,
             is_orphan: false,
             is_consuming: false,
+            away_because: String::new(),
             has_been_ready: false,
             heartbeat_at: clock(),
             connections: spec.connections,
@@ -114,17 +117,30 @@ impl State {
 }
 
 /// Whether to go on, or how to exit.
-pub(crate) type Flow = ControlFlow<ExitCode>;
+pub(crate) type Flow = ControlFlow<Result<ExitCode, Broken>>;
+
+/// A part without which the worker cannot go on has failed; a fault of this program.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Broken {
+    #[error(transparent)]
+    Thread(#[from] ThreadPanicked),
+    #[error("the broker session ended unasked")]
+    Session,
+}
 
 impl Reactor {
     /// Works until it is to exit; gives the code.
-    pub(crate) async fn run(mut self) -> ExitCode {
+    ///
+    /// # Errors
+    /// When a part of it has failed. Either way nothing of it is left.
+    pub(crate) async fn run(mut self) -> Result<ExitCode, Broken> {
         let exit = loop {
             if let ControlFlow::Break(exit) = self.turn().await {
                 break exit;
             }
         };
-        self.leave(exit).await
+        self.leave().await;
+        exit
     }
 
     /// Does what is due, then waits for the next thing to happen.
@@ -136,7 +152,7 @@ impl Reactor {
             wish = self.signals.next() => self.obey_signal(wish),
             command = self.commands.next(), if is_heard => self.hear(command),
             _ = self.feed.recv_many(&mut self.arrivals, FEED_TURN) => self.take_feed(),
-            report = self.reports.recv() => self.take_report(report),
+            Some(report) = self.reports.recv() => self.take_report(report),
             () = self.outbox.move_one(), if !self.outbox.is_clear() => Flow::Continue(()),
             () = sleep_until(wake) => Flow::Continue(()),
         }
@@ -151,9 +167,13 @@ impl Reactor {
             self.order(Order::Close)?;
         }
         let instant = Instant::from_std(now.instant);
-        if self.state.deadline.is_some_and(|deadline| deadline <= instant) {
+        if self
+            .state
+            .deadline
+            .is_some_and(|deadline| deadline <= instant)
+        {
             warn!("the drain deadline has passed; what is unfinished goes back to the queue");
-            return Flow::Break(ExitCode::Deadline);
+            return Flow::Break(Ok(ExitCode::Deadline));
         }
         if self.outbox.is_clear() {
             self.confirm_resize();
@@ -206,8 +226,7 @@ impl Reactor {
     fn take_feed(&mut self) -> Flow {
         let now = now();
         if self.arrivals.is_empty() {
-            error!("the broker session has ended unasked");
-            return Flow::Break(ExitCode::Deadline);
+            return Flow::Break(Err(Broken::Session));
         }
         for feed in std::mem::take(&mut self.arrivals) {
             match feed {
@@ -219,7 +238,7 @@ impl Reactor {
                 }
                 Feed::Away { reason, refused } => self.away(&reason, refused)?,
                 Feed::Closed => {
-                    return Flow::Break(self.drained());
+                    return Flow::Break(Ok(self.drained()));
                 }
             }
         }
@@ -229,6 +248,7 @@ impl Reactor {
     fn consuming(&mut self, generation: u64, took: Duration) {
         self.pipeline.consuming(generation);
         self.state.is_consuming = true;
+        self.state.away_because.clear();
         info!(generation, ?took, "consuming from the tenant's queue");
         if !self.state.has_been_ready {
             self.state.has_been_ready = true;
@@ -239,17 +259,20 @@ impl Reactor {
 
     /// The channel is gone; the session makes another, unless the worker stops.
     fn away(&mut self, reason: &str, refused: bool) -> Flow {
-        let was_consuming = std::mem::replace(&mut self.state.is_consuming, false);
+        self.state.is_consuming = false;
         self.pipeline.channel_lost();
         if refused && !self.state.has_been_ready {
             error!(reason, "the broker refuses the credentials of rabbitmq.url");
-            return Flow::Break(ExitCode::BadCredentials);
+            return Flow::Break(Ok(ExitCode::BadCredentials));
         }
         match self.state.stage {
-            Stage::Serving if was_consuming => {
-                warn!(reason, "the broker is away; connecting again");
+            Stage::Serving if self.state.away_because == reason => {
+                debug!(reason, "the broker is still away");
             }
-            Stage::Serving => debug!(reason, "the broker is still away"),
+            Stage::Serving => {
+                warn!(reason, "the broker is away; connecting again");
+                reason.clone_into(&mut self.state.away_because);
+            }
             // Nothing is held any more, so nothing can be given back but by what has happened.
             Stage::Draining | Stage::Closing => {
                 warn!(reason, "the broker went away while draining");
@@ -259,20 +282,16 @@ impl Reactor {
         Flow::Continue(())
     }
 
-    fn take_report(&mut self, report: Option<Report>) -> Flow {
-        match report {
-            Some(report) => {
-                let was_paused = self.pipeline.is_paused();
-                self.pipeline.report(report, now());
-                if !was_paused && self.pipeline.is_paused() && self.outbox.is_clear() {
-                    let detail = "storing pauses: the database is away or refuses";
-                    self.outbox.fault(detail);
-                }
-                Flow::Continue(())
-            }
-            // Impossible while the pool keeps a sender.
-            None => Flow::Break(ExitCode::Deadline),
+    fn take_report(&mut self, report: Report) -> Flow {
+        let was_paused = self.pipeline.is_paused();
+        if let Err(panicked) = self.pipeline.report(report, now()) {
+            return Flow::Break(Err(panicked.into()));
         }
+        if !was_paused && self.pipeline.is_paused() && self.outbox.is_clear() {
+            let detail = "storing pauses: the database is away or refuses";
+            self.outbox.fault(detail);
+        }
+        Flow::Continue(())
     }
 
     fn send_orders(&mut self) -> Flow {
@@ -287,10 +306,7 @@ impl Reactor {
         match self.orders.try_send(order) {
             Ok(()) => Flow::Continue(()),
             Err(mpsc::error::TrySendError::Full(Order::Reconnect)) => Flow::Continue(()),
-            Err(problem) => {
-                error!(%problem, "the broker session takes no orders; leaving at once");
-                Flow::Break(ExitCode::Deadline)
-            }
+            Err(_) => Flow::Break(Err(Broken::Session)),
         }
     }
 
@@ -314,29 +330,36 @@ impl Reactor {
         self.state.exit
     }
 
-    /// Lets the threads end, says what is left to say, and goes.
-    async fn leave(mut self, exit: ExitCode) -> ExitCode {
-        self.pipeline.pool.close();
+    /// Ends the threads and their connections, and says what is left to say.
+    async fn leave(mut self) {
         let limit = self.spec.heartbeat_interval;
+        self.session.abort();
+        self.pipeline.pool.close();
         let threads = async {
             while self.pipeline.pool.busy() == 0 && !self.pipeline.pool.has_its_size() {
                 let Some(report) = self.reports.recv().await else {
                     break;
                 };
-                self.pipeline.report(report, now());
+                if let Err(problem) = self.pipeline.report(report, now()) {
+                    debug!(%problem, "while leaving");
+                }
             }
         };
         // A thread that is still busy ends with the process; its transaction is rolled back.
         if timeout(limit, threads).await.is_err() {
             debug!("pool threads are still busy; they end with the process");
         }
-        self.session.abort();
+        drop(self.pipeline);
+        // Saying goodbye to the database blocks.
+        let goodbye = tokio::task::spawn_blocking(move || drop(self.store));
+        if timeout(limit, goodbye).await.is_err() {
+            debug!("the database does not take a goodbye");
+        }
         match timeout(limit, self.outbox.close()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => debug!(%error, "the supervisor is gone"),
             Err(_) => debug!("the supervisor does not read"),
         }
-        exit
     }
 }
 

@@ -124,10 +124,7 @@ impl Ledger {
                 numbers.push(delivery.number);
             }
         }
-        numbers
-            .into_iter()
-            .map(|number| self.tag(number))
-            .collect()
+        numbers.into_iter().map(|number| self.tag(number)).collect()
     }
 
     const fn tag(&self, number: u64) -> Tag {
@@ -154,13 +151,10 @@ impl Ledger {
 
     /// Messages of them that are not settled.
     pub(crate) fn unsettled_messages(&self) -> usize {
-        let messages = self
-            .deliveries
-            .iter()
-            .map(|delivery| match delivery.state {
-                State::Unbegun { messages } | State::Begun { messages } => messages,
-                State::Settled | State::GivenBack => 0,
-            });
+        let messages = self.deliveries.iter().map(|delivery| match delivery.state {
+            State::Unbegun { messages } | State::Begun { messages } => messages,
+            State::Settled | State::GivenBack => 0,
+        });
         messages.sum()
     }
 

@@ -7,9 +7,7 @@
 use std::io;
 
 use nix::{
-    libc::{
-        SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2,
-    },
+    libc::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2},
     sys::signal::{SigSet, Signal},
 };
 use tokio::signal::unix::{self, SignalKind};
@@ -33,7 +31,8 @@ pub(crate) enum Wish {
     Nothing,
 }
 
-const WISHES: [(i32, Wish); 8] = [
+/// CAUTION: `docs/reference.md` lists them; a test compares.
+pub(crate) const WISHES: [(i32, Wish); 8] = [
     (SIGTERM, Wish::Drain),
     (SIGQUIT, Wish::Abort),
     (SIGHUP, Wish::Sync),

@@ -1,10 +1,6 @@
 //! From the socket to the reactor: greet, wait for the spec, confine, wire, work.
 
-use std::{
-    io,
-    os::fd::OwnedFd,
-    sync::Arc,
-};
+use std::{io, os::fd::OwnedFd, sync::Arc};
 
 use futures_util::StreamExt;
 use jatis_shared::{
@@ -21,15 +17,15 @@ use crate::{
     consume::Intake,
     control::{self, Commands, Outbox},
     insert::Writer,
-    logging::Logging,
+    logging::{Logging, with_causes},
     pipeline::Pipeline,
     pool::Pool,
-    run::{Reactor, State},
+    run::{Broken, Reactor, State},
     signals::{Signals, Wish},
     store::{Store, StoreError},
 };
 
-/// A start that failed on this host, not for the spec.
+/// A life that failed by a fault of this host or this program.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
     #[error("cannot handle signals")]
@@ -40,12 +36,14 @@ pub(crate) enum StartError {
     Threads(#[source] io::Error),
     #[error("cannot prepare for the database")]
     Store(#[source] StoreError),
+    #[error("the worker broke")]
+    Broken(#[from] Broken),
 }
 
 /// The life of the worker.
 ///
 /// # Errors
-/// When it could not begin. How a life that began has ended is told by the code.
+/// When it could not begin, or broke. Every other end is told by the code.
 pub(crate) async fn work(socket: OwnedFd) -> Result<ExitCode, StartError> {
     let mut signals = Signals::install().map_err(StartError::Signals)?;
     let (mut commands, mut outbox) = control::open_socket(socket).map_err(StartError::Socket)?;
@@ -62,14 +60,14 @@ pub(crate) async fn work(socket: OwnedFd) -> Result<ExitCode, StartError> {
     match confine() {
         Ok(report) => outbox.tell(Event::Confined(report)),
         Err(error) => {
-            eprintln!("jatis-worker: {:#}", anyhow::Error::from(error));
+            eprintln!("jatis-worker: {}", with_causes(&error));
             return Ok(ExitCode::Sandbox);
         }
     }
     let logging = match Logging::start(&spec.log) {
         Ok(logging) => logging,
         Err(error) => {
-            eprintln!("jatis-worker: {error}");
+            eprintln!("jatis-worker: {}", with_causes(&error));
             return Ok(ExitCode::BadSpec);
         }
     };
@@ -78,7 +76,7 @@ pub(crate) async fn work(socket: OwnedFd) -> Result<ExitCode, StartError> {
     let wires = (commands, outbox, signals, logging);
     async move {
         match wire(spec, wires) {
-            Ok(reactor) => Ok(reactor.run().await),
+            Ok(reactor) => Ok(reactor.run().await?),
             Err(Refused::Spec(reason)) => {
                 error!(reason, "the spec makes no sense");
                 Ok(ExitCode::BadSpec)
@@ -110,7 +108,7 @@ async fn wait_for_spec(
             Some(Ok(frame)) => frame,
             Some(Err(FrameError::Io(_))) | None => return Err(ExitCode::Orphaned),
             Some(Err(error)) => {
-                eprintln!("jatis-worker: {:#}", anyhow::Error::from(error));
+                eprintln!("jatis-worker: {}", with_causes(&error));
                 return Err(ExitCode::Protocol);
             }
         };

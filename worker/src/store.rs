@@ -19,7 +19,11 @@ use postgres::{Client, NoTls};
 use r2d2::{ManageConnection, PooledConnection};
 use scheduled_thread_pool::ScheduledThreadPool;
 
-use crate::{disposition::Failure, insert::Statements};
+use crate::{
+    disposition::Failure,
+    logging::with_causes,
+    statements::{Prepared, Statements},
+};
 
 /// The connections of this worker. Shared by its pool threads.
 #[derive(Debug)]
@@ -75,8 +79,9 @@ impl Store {
     /// Runs `work` on a connection. Blocks while all are taken, and to connect.
     ///
     /// # Errors
-    /// When there is no connection, or `work` fails. Its connection is closed then, unless what
-    /// failed was the statement: a broken or stale one must not be met again.
+    /// When there is no connection, or `work` fails. Every connection is closed then, unless what
+    /// failed was the statement: what has broken one has broken all, and those that idle would
+    /// tell it only one after the other.
     pub(crate) fn run<T>(
         &self,
         work: impl FnOnce(&mut Open) -> Result<T, postgres::Error>,
@@ -84,9 +89,9 @@ impl Store {
         let _passage = self.gate.pass();
         let (mut link, mut open) = self.check_out()?;
         let outcome = work(&mut open).map_err(|error| failure(&error));
-        let is_sound = outcome.as_ref().map_or_else(spares_the_connection, |_| true);
-        if is_sound && !open.client.is_closed() && !self.gate.is_exceeded() {
-            link.open = Some(open);
+        match &outcome {
+            Err(failure) if !spares_the_connection(failure) => self.gate.begin_era(),
+            Ok(_) | Err(_) => link.open = Some(open),
         }
         outcome
     }
@@ -97,7 +102,9 @@ impl Store {
             let mut link = self.pool.get().map_err(|error| Failure::Unreachable {
                 message: error.to_string(),
             })?;
-            if let Some(open) = link.open.take() {
+            if let Some(open) = link.open.take()
+                && self.gate.keeps(&open.counted)
+            {
                 return Ok((link, open));
             }
             if let Some(counted) = Counted::if_there_is_room(&self.gate) {
@@ -105,6 +112,7 @@ impl Store {
             }
             // Every connection allowed exists, and this thread has none of them though it has
             // passed the gate: so one idles. r2d2 drops the empty link and gives that one next.
+            drop(link);
         }
     }
 
@@ -115,8 +123,7 @@ impl Store {
         Ok(Open {
             prepared: prepared.map_err(|error| failure(&error))?,
             client,
-            slot: counted.slot,
-            _counted: counted,
+            counted,
         })
     }
 }
@@ -130,10 +137,15 @@ pub(crate) struct Link {
 /// A connection to the database, with what is prepared on it.
 pub(crate) struct Open {
     pub(crate) client: Client,
-    pub(crate) prepared: crate::insert::Prepared,
-    /// The column of `message_counts` that only this connection of the worker writes.
-    pub(crate) slot: i16,
-    _counted: Counted,
+    pub(crate) prepared: Prepared,
+    counted: Counted,
+}
+
+impl Open {
+    /// The slot of `message_counts` that no other connection of this worker has now.
+    pub(crate) const fn slot(&self) -> i16 {
+        self.counted.slot
+    }
 }
 
 /// Makes empty links for r2d2.
@@ -153,7 +165,7 @@ impl ManageConnection for Links {
     }
 
     fn has_broken(&self, link: &mut Link) -> bool {
-        let is_sound = |open: &Open| !open.client.is_closed() && !self.0.is_exceeded();
+        let is_sound = |open: &Open| !open.client.is_closed() && self.0.keeps(&open.counted);
         !link.open.as_ref().is_some_and(is_sound)
     }
 }
@@ -172,6 +184,8 @@ struct GateState {
     /// Slots no connection has; the lowest is given first, so that few rows are ever used.
     free_slots: BTreeSet<i16>,
     connections: usize,
+    /// Grows when the database is lost: connections of an older era are not used again.
+    era: u64,
 }
 
 impl Gate {
@@ -183,6 +197,7 @@ impl Gate {
                 inside: 0,
                 free_slots: (0..slots).collect(),
                 connections: 0,
+                era: 0,
             }),
             opened: Condvar::new(),
         }
@@ -204,9 +219,14 @@ impl Gate {
         Passage(self)
     }
 
-    fn is_exceeded(&self) -> bool {
+    fn begin_era(&self) {
+        self.lock().era += 1;
+    }
+
+    /// Whether a connection may be used on: of this era, and not one too many.
+    fn keeps(&self, counted: &Counted) -> bool {
         let state = self.lock();
-        state.connections > state.limit
+        state.era == counted.era && state.connections <= state.limit
     }
 }
 
@@ -224,6 +244,7 @@ impl Drop for Passage<'_> {
 struct Counted {
     gate: Arc<Gate>,
     slot: i16,
+    era: u64,
 }
 
 impl Counted {
@@ -237,6 +258,7 @@ impl Counted {
         Some(Self {
             gate: Arc::clone(gate),
             slot,
+            era: state.era,
         })
     }
 }
@@ -253,7 +275,10 @@ impl Drop for Counted {
 fn config(spec: &Spec) -> Result<postgres::Config, StoreError> {
     let keys = &spec.database;
     let mut config: postgres::Config = keys.url.expose().parse().map_err(StoreError::Url)?;
-    let timeout = format!("-c statement_timeout={}", keys.statement_timeout.as_millis());
+    let timeout = format!(
+        "-c statement_timeout={}",
+        keys.statement_timeout.as_millis()
+    );
     let options = match config.get_options() {
         Some(options) => format!("{options} {timeout}"),
         None => timeout,
@@ -293,16 +318,4 @@ fn failure(error: &postgres::Error) -> Failure {
             message: with_causes(error),
         },
     }
-}
-
-/// An error and what caused it, on one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -1,0 +1,185 @@
+//! One connection to the broker with its one channel and its one consumer, and what can be done
+//! with them, each within `rabbitmq.connect_timeout`.
+
+use std::{error::Error, time::Duration};
+
+use futures_util::StreamExt;
+use jatis_shared::config::RabbitMq;
+use lapin::{
+    Channel, Connection, ConnectionProperties, Consumer, ErrorKind,
+    message::Delivery,
+    options::{
+        BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
+    },
+    types::FieldTable,
+    uri::AMQPUri,
+};
+use tokio::time::timeout;
+use tracing::{debug, warn};
+
+use crate::half_open::HalfOpen;
+
+/// The name of the consumer; it is alone on its channel.
+const CONSUMER: &str = "jatis-worker";
+/// AMQP reply code of a refused login.
+const ACCESS_REFUSED: u16 = 403;
+
+/// An open channel. Dropping it closes the connection in the background.
+pub(crate) struct Link {
+    connection: Connection,
+    channel: Channel,
+    consumer: Option<Consumer>,
+    limit: Duration,
+}
+
+/// A link that cannot be made or is of no more use.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LinkError {
+    #[error("cannot connect to the broker")]
+    Connect(#[source] lapin::Error),
+    #[error("cannot consume from the queue")]
+    Consume(#[source] lapin::Error),
+    #[error("the channel broke")]
+    Broken(#[source] lapin::Error),
+    #[error("the broker cancelled the consumer")]
+    Cancelled,
+    #[error("the broker did not answer in time")]
+    Timeout,
+}
+
+impl LinkError {
+    /// What happened and why. The library's errors name their own causes.
+    pub(crate) fn reason(&self) -> String {
+        let because = |cause: &dyn Error| format!("{self}: {cause}");
+        self.source().map_or_else(|| self.to_string(), because)
+    }
+
+    /// The broker refused the credentials.
+    pub(crate) fn is_refusal(&self) -> bool {
+        let Self::Connect(error) = self else {
+            return false;
+        };
+        matches!(error.kind(), ErrorKind::ProtocolError(amqp) if amqp.get_id() == ACCESS_REFUSED)
+    }
+}
+
+/// The URL with what a worker wants of its connection.
+///
+/// # Errors
+/// When it is no AMQP URL; the reason holds nothing of it.
+pub(crate) fn uri(keys: &RabbitMq) -> Result<AMQPUri, String> {
+    let mut uri: AMQPUri = keys.url.expose().parse()?;
+    // The library sizes two buffers by it, and touches all of them unless it is known up front.
+    uri.query.frame_max = Some(keys.worker_frame_max);
+    uri.query.heartbeat = Some(u16::try_from(keys.heartbeat.as_secs()).unwrap_or(u16::MAX));
+    Ok(uri)
+}
+
+impl Link {
+    /// Connects and opens a channel with this prefetch. `name` is shown by the broker's tools.
+    ///
+    /// Cancel-safe: an attempt that is given up leaves nothing behind.
+    pub(crate) async fn open(
+        uri: AMQPUri,
+        name: &str,
+        prefetch: u16,
+        limit: Duration,
+    ) -> Result<Self, LinkError> {
+        let properties = ConnectionProperties::default().with_connection_name(name.into());
+        let half_open = HalfOpen::default();
+        let connecting = half_open.connect(uri, properties);
+        let connection = within(limit, connecting)
+            .await?
+            .map_err(LinkError::Connect)?;
+        let channel = within(limit, connection.create_channel()).await?;
+        let channel = channel.map_err(LinkError::Connect)?;
+        // Before the consumer exists: a running one keeps the prefetch it began with.
+        let qos = channel.basic_qos(prefetch, BasicQosOptions::default());
+        within(limit, qos).await?.map_err(LinkError::Connect)?;
+        half_open.complete();
+        Ok(Self {
+            connection,
+            channel,
+            consumer: None,
+            limit,
+        })
+    }
+
+    /// Consumes, unless it does already.
+    pub(crate) async fn consume(&mut self, queue: &str) -> Result<(), LinkError> {
+        if self.consumer.is_none() {
+            let consuming = self.channel.basic_consume(
+                queue.into(),
+                CONSUMER.into(),
+                BasicConsumeOptions::default(),
+                FieldTable::default(),
+            );
+            let consumer = within(self.limit, consuming).await?;
+            self.consumer = Some(consumer.map_err(LinkError::Consume)?);
+        }
+        Ok(())
+    }
+
+    /// The next delivery; never, while it does not consume. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Result<Delivery, LinkError> {
+        match &mut self.consumer {
+            Some(consumer) => match consumer.next().await {
+                Some(delivery) => delivery.map_err(LinkError::Broken),
+                None => Err(LinkError::Cancelled),
+            },
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Cancels the consumer, and gives what came before the broker confirmed it: no more than the
+    /// prefetch.
+    pub(crate) async fn cancel(&mut self) -> Result<Vec<Delivery>, LinkError> {
+        let Some(mut consumer) = self.consumer.take() else {
+            return Ok(Vec::new());
+        };
+        let options = BasicCancelOptions::default();
+        let cancelling = self.channel.basic_cancel(CONSUMER.into(), options);
+        within(self.limit, cancelling)
+            .await?
+            .map_err(LinkError::Broken)?;
+        let mut last = Vec::new();
+        while let Some(delivery) = within(self.limit, consumer.next()).await? {
+            last.push(delivery.map_err(LinkError::Broken)?);
+        }
+        Ok(last)
+    }
+
+    /// Acknowledges every delivery up to this one.
+    pub(crate) async fn acknowledge(&self, number: u64) -> Result<(), LinkError> {
+        let options = BasicAckOptions { multiple: true };
+        let done = self.channel.basic_ack(number, options);
+        within(self.limit, done).await?.map_err(LinkError::Broken)
+    }
+
+    /// Gives this delivery back to the queue.
+    pub(crate) async fn give_back(&self, number: u64) -> Result<(), LinkError> {
+        let options = BasicNackOptions {
+            multiple: false,
+            requeue: true,
+        };
+        let done = self.channel.basic_nack(number, options);
+        within(self.limit, done).await?.map_err(LinkError::Broken)
+    }
+
+    /// Closes the channel, then the connection. A broker that is gone has closed them already.
+    pub(crate) async fn close(self) {
+        let closing = async {
+            self.channel.close(200, "drained".into()).await?;
+            self.connection.close(200, "drained".into()).await
+        };
+        match timeout(self.limit, closing).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => debug!(%error, "the broker connection was closed already"),
+            Err(_) => warn!("the broker did not confirm the end of the connection in time"),
+        }
+    }
+}
+
+async fn within<T>(limit: Duration, done: impl Future<Output = T>) -> Result<T, LinkError> {
+    timeout(limit, done).await.map_err(|_| LinkError::Timeout)
+}
