@@ -1,7 +1,8 @@
 //! What supervisor and worker share: the vocabulary of jatis.
 //!
 //! Names, layouts, arithmetic and wire formats that both programs must agree on. Nothing here
-//! performs I/O, starts a task or reads the clock; whoever decides passes `now` in.
+//! performs I/O (but for setting up the log), starts a task or reads the clock; whoever decides
+//! passes `now` in.
 
 pub mod config;
 pub mod control;
@@ -12,6 +13,7 @@ pub mod payload;
 pub mod retry;
 pub mod schema;
 pub mod secret;
+pub mod telemetry;
 pub mod topology;
 
 #[cfg(test)]

@@ -3,8 +3,6 @@
 //! `http::problem` maps each variant to its answer, exhaustively. Sources are for the log; they
 //! never reach a client.
 
-use std::fmt;
-
 use jatis_shared::ids::{MessageId, TenantId};
 
 use crate::{broker::BrokerError, store::StoreError};
@@ -66,19 +64,5 @@ impl From<StoreError> for Error {
             return Self::Internal(source);
         }
         Self::DatabaseUnavailable(source)
-    }
-}
-
-/// Shows an error with everything that caused it, for the log: "what: why: why".
-#[derive(Debug)]
-pub struct Chain<'a>(pub &'a dyn std::error::Error);
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}", self.0)?;
-        match self.0.source() {
-            Some(cause) => write!(out, ": {}", Chain(cause)),
-            None => Ok(()),
-        }
     }
 }

@@ -9,7 +9,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jatis_shared::ids::{Mint, TICKS_PER_SECOND};
+use jatis_shared::{
+    ids::{Mint, TICKS_PER_SECOND},
+    telemetry::Chain,
+};
 use tokio::{
     sync::watch,
     time::{MissedTickBehavior, interval, timeout},
@@ -18,7 +21,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
-    error::Chain,
     random,
     stage::Stage,
     store::{

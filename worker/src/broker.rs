@@ -12,8 +12,9 @@
 
 use std::time::Duration;
 
+use jatis_connect::amqp::{ConnectError, Target};
 use jatis_shared::{control::Spec, retry::Backoff, topology};
-use lapin::{message::Delivery, uri::AMQPUri};
+use lapin::message::Delivery;
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep},
@@ -21,7 +22,7 @@ use tokio::{
 use tracing::debug;
 
 use crate::{
-    link::{Link, LinkError, uri},
+    link::{Link, LinkError},
     message::Tag,
     random,
 };
@@ -69,8 +70,7 @@ pub(crate) fn order_bound(prefetch: u16) -> usize {
 
 /// The session task.
 pub(crate) struct Session {
-    uri: AMQPUri,
-    name: String,
+    target: Target,
     queue: String,
     prefetch: u16,
     timeout: Duration,
@@ -99,10 +99,10 @@ impl Session {
         spec: &Spec,
         orders: mpsc::Receiver<Order>,
         feed: mpsc::Sender<Feed>,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, ConnectError> {
+        let name = format!("jatis worker {}", spec.tenant);
         Ok(Self {
-            uri: uri(&spec.rabbitmq)?,
-            name: format!("jatis worker {}", spec.tenant),
+            target: Target::new(&spec.rabbitmq, &name, spec.rabbitmq.worker_frame_max)?,
             queue: topology::main_queue_name(spec.tenant),
             prefetch: spec.prefetch,
             timeout: spec.rabbitmq.connect_timeout,
@@ -141,7 +141,7 @@ impl Session {
 
     async fn connect_and_serve(&mut self) -> End {
         let began = Instant::now();
-        let opening = Link::open(self.uri.clone(), &self.name, self.prefetch, self.timeout);
+        let opening = Link::open(&self.target, self.prefetch, self.timeout);
         let opened = tokio::select! {
             opened = opening => opened,
             () = until_close(&mut self.orders, &self.feed, &mut self.consumes) => {

@@ -1,28 +1,24 @@
 //! One connection to the broker with its one channel and its one consumer, and what can be done
 //! with them, each within `rabbitmq.connect_timeout`.
 
-use std::{error::Error, time::Duration};
+use std::time::Duration;
 
 use futures_util::StreamExt;
-use jatis_shared::config::RabbitMq;
+use jatis_connect::amqp::{ConnectError, Target};
+use jatis_shared::telemetry::Chain;
 use lapin::{
-    Channel, Connection, ConnectionProperties, Consumer, ErrorKind,
+    Channel, Connection, Consumer,
     message::Delivery,
     options::{
         BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
     },
     types::FieldTable,
-    uri::AMQPUri,
 };
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
-use crate::half_open::HalfOpen;
-
 /// The name of the consumer; it is alone on its channel.
 const CONSUMER: &str = "jatis-worker";
-/// AMQP reply code of a refused login.
-const ACCESS_REFUSED: u16 = 403;
 
 /// An open channel. Dropping it closes the connection in the background.
 pub(crate) struct Link {
@@ -35,8 +31,10 @@ pub(crate) struct Link {
 /// A link that cannot be made or is of no more use.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LinkError {
-    #[error("cannot connect to the broker")]
-    Connect(#[source] lapin::Error),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("cannot open a channel")]
+    Open(#[source] lapin::Error),
     #[error("cannot consume from the queue")]
     Consume(#[source] lapin::Error),
     #[error("the channel broke")]
@@ -48,55 +46,32 @@ pub(crate) enum LinkError {
 }
 
 impl LinkError {
-    /// What happened and why. The library's errors name their own causes.
+    /// What happened and why.
     pub(crate) fn reason(&self) -> String {
-        let because = |cause: &dyn Error| format!("{self}: {cause}");
-        self.source().map_or_else(|| self.to_string(), because)
+        Chain(self).to_string()
     }
 
     /// The broker refused the credentials.
     pub(crate) fn is_refusal(&self) -> bool {
-        let Self::Connect(error) = self else {
-            return false;
-        };
-        matches!(error.kind(), ErrorKind::ProtocolError(amqp) if amqp.get_id() == ACCESS_REFUSED)
+        matches!(self, Self::Connect(error) if error.is_refused_login())
     }
 }
 
-/// The URL with what a worker wants of its connection.
-///
-/// # Errors
-/// When it is no AMQP URL; the reason holds nothing of it.
-pub(crate) fn uri(keys: &RabbitMq) -> Result<AMQPUri, String> {
-    let mut uri: AMQPUri = keys.url.expose().parse()?;
-    // The library sizes two buffers by it, and touches all of them unless it is known up front.
-    uri.query.frame_max = Some(keys.worker_frame_max);
-    uri.query.heartbeat = Some(u16::try_from(keys.heartbeat.as_secs()).unwrap_or(u16::MAX));
-    Ok(uri)
-}
-
 impl Link {
-    /// Connects and opens a channel with this prefetch. `name` is shown by the broker's tools.
+    /// Connects and opens a channel with this prefetch.
     ///
     /// Cancel-safe: an attempt that is given up leaves nothing behind.
     pub(crate) async fn open(
-        uri: AMQPUri,
-        name: &str,
+        target: &Target,
         prefetch: u16,
         limit: Duration,
     ) -> Result<Self, LinkError> {
-        let properties = ConnectionProperties::default().with_connection_name(name.into());
-        let half_open = HalfOpen::default();
-        let connecting = half_open.connect(uri, properties);
-        let connection = within(limit, connecting)
-            .await?
-            .map_err(LinkError::Connect)?;
+        let connection = target.connect().await?;
         let channel = within(limit, connection.create_channel()).await?;
-        let channel = channel.map_err(LinkError::Connect)?;
+        let channel = channel.map_err(LinkError::Open)?;
         // Before the consumer exists: a running one keeps the prefetch it began with.
         let qos = channel.basic_qos(prefetch, BasicQosOptions::default());
-        within(limit, qos).await?.map_err(LinkError::Connect)?;
-        half_open.complete();
+        within(limit, qos).await?.map_err(LinkError::Open)?;
         Ok(Self {
             connection,
             channel,

@@ -5,16 +5,16 @@
 //! reads no file and no environment, and listens nowhere.
 //!
 //! ```text
-//!   main ── start in order ──▶ run (the reactor) · obey · control · signals · confine · logging
+//!   main ── start in order ──▶ run (the reactor) · obey · control · signals · confine
 //!
-//!   RabbitMQ ⇄ link · half_open ⇄ broker ─▶ consume ─▶ batch ─▶ pool ─▶ insert ─▶ store ─▶ PostgreSQL
-//!                                   ▲                   pipeline │
-//!                                   └── settle ◀── disposition ◀─┘
+//!   RabbitMQ ⇄ link ⇄ broker ─▶ consume ─▶ batch ─▶ pool ─▶ insert ─▶ store ─▶ PostgreSQL
+//!                       ▲                   pipeline │
+//!                       └── settle ◀── disposition ◀─┘
 //! ```
 //!
 //! `pipeline` is the state of that path. `batch`, `disposition`, `kept`, `pause`, `settle`, `stats`
-//! and `notices` decide or count and do nothing else. Only `link`, `half_open`, `broker` and
-//! `consume` (and `pipeline`, which passes a delivery on) know the AMQP library; only `statements`,
+//! and `notices` decide or count and do nothing else. Only `link`, `broker` and `consume`
+//! (and `pipeline`, which passes a delivery on) know the AMQP library; only `statements`,
 //! `insert`, `store` and `params` know SQL. An acknowledgement is given in `settle`, after the
 //! commit.
 
@@ -24,11 +24,9 @@ mod confine;
 mod consume;
 mod control;
 mod disposition;
-mod half_open;
 mod insert;
 mod kept;
 mod link;
-mod logging;
 mod message;
 mod notices;
 mod obey;

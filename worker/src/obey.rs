@@ -8,13 +8,13 @@ use std::time::Duration;
 use jatis_shared::{
     control::{Command, Event, Frame, FrameError, Refusal, ResizeSource},
     exit::ExitCode,
+    telemetry::Chain,
 };
 use tracing::{debug, error, info, warn};
 
 use crate::{
     broker::Order,
     control::check_size,
-    logging::with_causes,
     run::{Flow, Reactor, Resize, clock},
     signals::Wish,
 };
@@ -73,9 +73,9 @@ impl Reactor {
             Command::Ping { nonce } => self.outbox.answer(re, Event::Pong { nonce }),
             Command::Reconnect => self.order(Order::Reconnect)?,
             Command::Log { filter } => {
-                if let Err(error) = self.logging.change(&filter) {
+                if let Err(error) = self.level.set(&filter) {
                     self.outbox
-                        .refuse(re, Refusal::Invalid, &with_causes(&error));
+                        .refuse(re, Refusal::Invalid, &Chain(&error).to_string());
                 }
             }
             Command::Dump => self.pipeline.dump(clock().into_std()),

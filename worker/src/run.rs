@@ -19,6 +19,7 @@ use futures_util::StreamExt;
 use jatis_shared::{
     control::{Dependency, Event, ResizeSource, Spec},
     exit::ExitCode,
+    telemetry::Level,
 };
 use jiff::Timestamp;
 use tokio::{
@@ -31,7 +32,6 @@ use tracing::{debug, error, info, warn};
 use crate::{
     broker::{Feed, Order},
     control::{Commands, Outbox},
-    logging::Logging,
     pipeline::{Now, Pipeline},
     pool::{Report, ThreadPanicked},
     signals::Signals,
@@ -49,7 +49,7 @@ pub(crate) struct Reactor {
     pub(crate) commands: Commands,
     pub(crate) outbox: Outbox,
     pub(crate) signals: Signals,
-    pub(crate) logging: Logging,
+    pub(crate) level: Level,
     pub(crate) orders: mpsc::Sender<Order>,
     pub(crate) feed: mpsc::Receiver<Feed>,
     /// What one turn took of the feed.

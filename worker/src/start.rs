@@ -7,6 +7,7 @@ use jatis_shared::{
     control::{Command, Event, FrameError, Refusal, Spec, VERSION},
     exit::ExitCode,
     ids::Mint,
+    telemetry::{self, Chain, Level},
 };
 use tokio::sync::mpsc;
 use tracing::{Instrument, error, error_span};
@@ -17,7 +18,6 @@ use crate::{
     consume::Intake,
     control::{self, Commands, Outbox},
     insert::Writer,
-    logging::{Logging, with_causes},
     pipeline::Pipeline,
     pool::Pool,
     run::{Broken, Reactor, State},
@@ -60,20 +60,20 @@ pub(crate) async fn work(socket: OwnedFd) -> Result<ExitCode, StartError> {
     match confine() {
         Ok(report) => outbox.tell(Event::Confined(report)),
         Err(error) => {
-            eprintln!("jatis-worker: {}", with_causes(&error));
+            eprintln!("jatis-worker: {}", Chain(&error));
             return Ok(ExitCode::Sandbox);
         }
     }
-    let logging = match Logging::start(&spec.log) {
-        Ok(logging) => logging,
+    let level = match telemetry::start(&spec.log) {
+        Ok(level) => level,
         Err(error) => {
-            eprintln!("jatis-worker: {}", with_causes(&error));
+            eprintln!("jatis-worker: {}", Chain(&error));
             return Ok(ExitCode::BadSpec);
         }
     };
     // At the level nobody can filter away: it carries the tenant into every line.
     let tenant = error_span!("worker", tenant.id = %spec.tenant);
-    let wires = (commands, outbox, signals, logging);
+    let wires = (commands, outbox, signals, level);
     async move {
         match wire(spec, wires) {
             Ok(reactor) => Ok(reactor.run().await?),
@@ -108,7 +108,7 @@ async fn wait_for_spec(
             Some(Ok(frame)) => frame,
             Some(Err(FrameError::Io(_))) | None => return Err(ExitCode::Orphaned),
             Some(Err(error)) => {
-                eprintln!("jatis-worker: {}", with_causes(&error));
+                eprintln!("jatis-worker: {}", Chain(&error));
                 return Err(ExitCode::Protocol);
             }
         };
@@ -146,7 +146,7 @@ enum Refused {
 /// Builds everything the spec asks for and connects nowhere yet.
 fn wire(
     spec: Box<Spec>,
-    (commands, outbox, signals, logging): (Commands, Outbox, Signals, Logging),
+    (commands, outbox, signals, level): (Commands, Outbox, Signals, Level),
 ) -> Result<Reactor, Refused> {
     control::check(&spec).map_err(Refused::Spec)?;
     let store = match Store::new(&spec) {
@@ -159,7 +159,7 @@ fn wire(
     let (orders, taken_orders) = mpsc::channel(order_bound(spec.prefetch));
     let (told, feed) = mpsc::channel(usize::from(spec.prefetch));
     let session = Session::new(&spec, taken_orders, told)
-        .map_err(|reason| Refused::Spec(format!("rabbitmq.url is not an AMQP URL: {reason}")))?;
+        .map_err(|error| Refused::Spec(error.to_string()))?;
 
     let mint = Arc::new(Mint::above(spec.mint_floor));
     let writer = Arc::new(Writer {
@@ -187,7 +187,7 @@ fn wire(
         commands,
         outbox,
         signals,
-        logging,
+        level,
         orders,
         feed,
         arrivals: Vec::new(),

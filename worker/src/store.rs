@@ -14,14 +14,14 @@ use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
-use jatis_shared::control::Spec;
+use jatis_connect::postgres::settings;
+use jatis_shared::{control::Spec, telemetry::Chain};
 use postgres::{Client, NoTls};
 use r2d2::{ManageConnection, PooledConnection};
 use scheduled_thread_pool::ScheduledThreadPool;
 
 use crate::{
     disposition::Failure,
-    logging::with_causes,
     statements::{Prepared, Statements},
 };
 
@@ -274,25 +274,9 @@ impl Drop for Counted {
 /// How this worker connects.
 fn config(spec: &Spec) -> Result<postgres::Config, StoreError> {
     let keys = &spec.database;
-    let mut config: postgres::Config = keys.url.expose().parse().map_err(StoreError::Url)?;
-    let timeout = format!(
-        "-c statement_timeout={}",
-        keys.statement_timeout.as_millis()
-    );
-    let options = match config.get_options() {
-        Some(options) => format!("{options} {timeout}"),
-        None => timeout,
-    };
-    config
-        .application_name(&format!("jatis worker {}", spec.tenant))
-        .options(&options)
-        .connect_timeout(keys.connect_timeout)
-        .keepalives(true)
-        .keepalives_idle(keys.keepalive)
-        .keepalives_interval(keys.keepalive)
-        .keepalives_retries(3)
-        .tcp_user_timeout(keys.tcp_user_timeout);
-    Ok(config)
+    let name = format!("jatis worker {}", spec.tenant);
+    let timeout = keys.statement_timeout.as_millis();
+    settings(keys, &name, &[("statement_timeout", timeout)]).map_err(StoreError::Url)
 }
 
 /// Whether the statement failed and the connection is as good as before. A statement prepared
@@ -315,7 +299,7 @@ fn failure(error: &postgres::Error) -> Failure {
             detail: refusal.detail().map(str::to_owned),
         },
         None => Failure::Unreachable {
-            message: with_causes(error),
+            message: Chain(error).to_string(),
         },
     }
 }

@@ -200,6 +200,13 @@ fn bounds(config: &Config, found: &mut Vec<Breach>) {
             });
         }
     }
+    // The session that holds the supervisor's lock must notice a dead server soon.
+    if !(1..=10).contains(&c.database.keepalive.as_secs()) {
+        found.push(Breach {
+            key: "database.keepalive",
+            detail: "must be between 1s and 10s".to_owned(),
+        });
+    }
     if c.rabbitmq.heartbeat.subsec_nanos() != 0
         || !(1..=600).contains(&c.rabbitmq.heartbeat.as_secs())
     {

@@ -2,9 +2,10 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use futures_util::{FutureExt, StreamExt};
-use jatis_shared::{config::RabbitMq, secret::Secret};
-use lapin::{Connection, ConnectionProperties, Event, uri::AMQPUri};
+use futures_util::StreamExt;
+use jatis_connect::amqp::{ConnectError, Target};
+use jatis_shared::{config::RabbitMq, retry::Backoff, telemetry::Chain};
+use lapin::{Connection, Event};
 use tokio::{
     sync::{Mutex, watch},
     task::JoinHandle,
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::BrokerError;
+use crate::random;
 
 /// How often the status of a connection is looked at, besides every event.
 const LOOK: Duration = Duration::from_millis(500);
@@ -75,22 +77,27 @@ pub(super) struct Link {
 
 impl Link {
     /// Starts the task; `name` is shown by the broker's tools.
-    pub(super) fn start(config: &RabbitMq, name: &str) -> Self {
+    ///
+    /// # Errors
+    /// [`ConnectError::Url`].
+    pub(super) fn start(config: &RabbitMq, name: &str) -> Result<Self, ConnectError> {
+        let target = Target::new(config, name, config.frame_max)?;
         let (sender, state) = watch::channel(LinkState::Down {
             reason: "not connected yet".to_owned(),
         });
         let stop = CancellationToken::new();
         let keeper = Keeper {
-            config: config.clone(),
+            target,
+            backoff: config.reconnect(),
             name: name.to_owned(),
             state: sender,
         };
         let keeper = tokio::spawn(keeper.run(stop.clone()));
-        Self {
+        Ok(Self {
             state,
             stop,
             keeper: Mutex::new(Some(keeper)),
-        }
+        })
     }
 
     pub(super) fn watch(&self) -> watch::Receiver<LinkState> {
@@ -117,7 +124,8 @@ impl Link {
 }
 
 struct Keeper {
-    config: RabbitMq,
+    target: Target,
+    backoff: Backoff,
     name: String,
     state: watch::Sender<LinkState>,
 }
@@ -128,13 +136,13 @@ impl Keeper {
     async fn run(self, stop: CancellationToken) {
         let (mut epoch, mut failures) = (0, 0);
         while !stop.is_cancelled() {
-            let reason = match unless(&stop, connect(&self.config, &self.name)).await {
+            let reason = match unless(&stop, self.target.connect()).await {
                 None => break,
                 Some(Ok(connection)) => {
                     (epoch, failures) = (epoch + 1, 0);
                     self.keep(Arc::new(connection), epoch, &stop).await
                 }
-                Some(Err(error)) => error.to_string(),
+                Some(Err(error)) => Chain(&error).to_string(),
             };
             self.state.send_replace(LinkState::Down {
                 reason: reason.clone(),
@@ -142,10 +150,7 @@ impl Keeper {
             if stop.is_cancelled() {
                 break;
             }
-            let pause = self
-                .config
-                .reconnect()
-                .jittered(failures, crate::random::dice());
+            let pause = self.backoff.jittered(failures, random::dice());
             failures += 1;
             warn!(
                 link = self.name,
@@ -219,27 +224,6 @@ impl Keeper {
 /// The future's value, unless the token is cancelled first.
 async fn unless<T>(stop: &CancellationToken, future: impl Future<Output = T>) -> Option<T> {
     stop.run_until_cancelled(future).await
-}
-
-/// Connects within `rabbitmq.connect_timeout`.
-async fn connect(config: &RabbitMq, name: &str) -> Result<Connection, BrokerError> {
-    let mut uri = parse(&config.url)?;
-    // Without a frame size the client library buffers 8 MB for each connection.
-    uri.query.frame_max = Some(config.frame_max);
-    uri.query.heartbeat = Some(u16::try_from(config.heartbeat.as_secs()).unwrap_or(u16::MAX));
-    let properties = ConnectionProperties::default().with_connection_name(name.into());
-    let connecting = Connection::connect_uri(uri, properties);
-    within(
-        config.connect_timeout,
-        connecting.map(|done| done.map_err(BrokerError::from)),
-    )
-    .await
-}
-
-fn parse(url: &Secret) -> Result<AMQPUri, BrokerError> {
-    url.expose()
-        .parse()
-        .map_err(|reason| BrokerError::Down(format!("rabbitmq.url is not an AMQP URL: {reason}")))
 }
 
 /// The operation's outcome, or `Timeout`.

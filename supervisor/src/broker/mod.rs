@@ -5,9 +5,10 @@
 //! ([`publisher`]), so that a message the broker returns can never be charged to another tenant's
 //! request. This room never consumes and never interprets a payload.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use jatis_connect::amqp::ConnectError;
 use jatis_shared::{
     config::RabbitMq,
     ids::{MessageId, TenantId},
@@ -44,24 +45,25 @@ pub struct Broker {
 struct Inner {
     admin: Link,
     publishers: Publishers,
-    timeout: std::time::Duration,
+    timeout: Duration,
 }
 
 impl Broker {
-    /// Starts connecting; returns at once. Nothing fails here: while the broker is away every
-    /// operation says so.
-    #[must_use]
-    pub fn start(config: &RabbitMq, publish_timeout: std::time::Duration) -> Self {
-        let admin = Link::start(config, "jatis supervisor");
-        let publishers = Publishers::start(config, publish_timeout);
+    /// Starts connecting; returns at once. While the broker is away every operation says so.
+    ///
+    /// # Errors
+    /// [`ConnectError::Url`].
+    pub fn start(config: &RabbitMq, publish_timeout: Duration) -> Result<Self, ConnectError> {
+        let admin = Link::start(config, "jatis supervisor")?;
+        let publishers = Publishers::start(config, publish_timeout)?;
         let inner = Inner {
             admin,
             publishers,
             timeout: config.connect_timeout,
         };
-        Self {
+        Ok(Self {
             inner: Arc::new(inner),
-        }
+        })
     }
 
     /// The state of the connection that declares: up means that the broker answers. Its epoch

@@ -14,6 +14,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use jatis_connect::amqp::ConnectError;
 use jatis_shared::{
     config::RabbitMq,
     envelope,
@@ -69,7 +70,7 @@ struct Request {
 }
 
 impl Publishers {
-    pub(super) fn start(config: &RabbitMq, timeout: Duration) -> Self {
+    pub(super) fn start(config: &RabbitMq, timeout: Duration) -> Result<Self, ConnectError> {
         let links = (1..=config.publisher_connections)
             .map(|n| Link::start(config, &format!("jatis publisher {n}")));
         let permits = usize::try_from(config.max_publishing).unwrap_or(Semaphore::MAX_PERMITS);
@@ -81,12 +82,12 @@ impl Publishers {
             uses: 0,
             tasks: JoinSet::new(),
         };
-        Self {
-            links: links.collect(),
+        Ok(Self {
+            links: links.collect::<Result<_, _>>()?,
             timeout,
             permits: Semaphore::new(permits),
             channels: channels.into(),
-        }
+        })
     }
 
     pub(super) async fn publish(

@@ -6,7 +6,6 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use jatis_shared::ids::TenantId;
 
 pub mod config;
-mod logging;
 mod reload;
 pub mod secret;
 pub mod serve;

@@ -3,10 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use jatis_shared::config::load::{Loaded, SECRETS};
+use jatis_shared::{
+    config::load::{Loaded, SECRETS},
+    telemetry::Level,
+};
 use tracing::{error, info, warn};
 
-use super::{SourceArgs, logging::Level, sources};
+use super::{SourceArgs, sources};
 
 /// Keys that take effect at once.
 const LIVE: [&str; 1] = ["log.level"];

@@ -11,9 +11,11 @@ use std::{
     time::Duration,
 };
 
+use jatis_connect::amqp::ConnectError;
 use jatis_shared::{
     config::{AuthMode, Config},
     ids::Mint,
+    telemetry::{self, LogError},
 };
 use jiff::Timestamp;
 use tokio::{
@@ -24,7 +26,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{
-    logging::{self, LogError},
     reload::Reload,
     secret::{Missing, SecretError, signing_secret},
     sources::Setup,
@@ -62,6 +63,8 @@ pub enum ServeError {
     #[error(transparent)]
     Bind(#[from] BindError),
     #[error(transparent)]
+    Broker(#[from] ConnectError),
+    #[error(transparent)]
     Store(#[from] StoreError),
     #[error("the worker's program is not at {0}; name it with supervision.worker_path")]
     NoWorker(PathBuf),
@@ -79,7 +82,7 @@ pub enum ServeError {
 /// When something that waiting cannot mend keeps it from starting.
 pub async fn serve(setup: Setup, is_welcome: bool) -> Result<(), ServeError> {
     let config = Arc::new(setup.loaded.config.clone());
-    let level = logging::start(&config.log)?;
+    let level = telemetry::start(&config.log)?;
     let mut signals = Signals::listen().map_err(ServeError::Signals)?;
     let (auth, token) = authentication(&config, &setup)?;
     let server = Server::bind(&config.http).await?;
@@ -221,7 +224,7 @@ impl Rooms {
     fn start(config: &Arc<Config>, stage: StageWatch) -> Result<Self, ServeError> {
         let db = Db::new(&config.database)?;
         let janitor = Janitor::new(db.clone(), &config.database)?;
-        let broker = Broker::start(&config.rabbitmq, config.messages.publish_timeout);
+        let broker = Broker::start(&config.rabbitmq, config.messages.publish_timeout)?;
         let (metrics, mint) = (Metrics::new(), Arc::new(Mint::above(0)));
         let waiters =
             Waiters::new(usize::try_from(config.messages.max_waiting).unwrap_or(usize::MAX));

@@ -10,13 +10,13 @@ use hyper::{
     Response, StatusCode,
     header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER},
 };
-use jatis_shared::ids::MessageId;
+use jatis_shared::{ids::MessageId, telemetry::Chain};
 use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::{answer::Answer, request_id::RequestId};
-use crate::error::{Chain, Error};
+use crate::error::Error;
 
 /// The media type of a problem document.
 pub(crate) const MEDIA_TYPE: &str = "application/problem+json";

@@ -7,13 +7,13 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
-use jatis_shared::{control::Dependency, ids::TenantId, schema::TenantState};
+use jatis_shared::{control::Dependency, ids::TenantId, schema::TenantState, telemetry::Chain};
 use tracing::{debug, warn};
 
 use super::{Deleted, Tenancy, known};
 use crate::{
     directory::Known,
-    error::{Chain, Error},
+    error::Error,
     fleet::Desired,
     store::{stats, tenants},
 };
