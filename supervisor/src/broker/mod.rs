@@ -1,8 +1,8 @@
 //! The broker as the supervisor uses it: declarations, depths, and publishing with confirms.
 //!
-//! Connections are kept alive by one task each ([`link`]); nothing here relies on the client
+//! Connections are kept alive by one task each (`link`); nothing here relies on the client
 //! library's own recovery. Publishing goes through one confirm channel per active tenant
-//! ([`publisher`]), so that a message the broker returns can never be charged to another tenant's
+//! (`publisher`), so that a message the broker returns can never be charged to another tenant's
 //! request. This room never consumes and never interprets a payload.
 
 use std::{sync::Arc, time::Duration};

@@ -1,7 +1,7 @@
 //! Who calls, and what they may: bearer tokens (RFC 6750, RFC 7519) signed with HS256.
 //!
 //! The algorithm is ours to choose, never the token's. The rule that hides tenants from each other
-//! stands in [`Caller::may`] and nowhere else.
+//! stands in `Caller::may` and nowhere else.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,7 +1,7 @@
 //! Tenants: create, show, resize and delete them.
 //!
 //! Each use case writes what is wanted into the database and then lets the same function act that
-//! also acts at boot, on a timer and when the broker returns ([`converge`]): whatever a crash cuts
+//! also acts at boot, on a timer and when the broker returns (`converge`): whatever a crash cuts
 //! off here, the next convergence finishes.
 
 use std::sync::Arc;
