@@ -1,0 +1,334 @@
+//! A client of the API, who writes down what it was told.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{Method, Request, StatusCode, header::HeaderMap};
+use jatis_shared::ids::{MessageId, TenantId};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use super::{
+    http::{Answer, Http, Lost},
+    oracle::Oracle,
+    scrape::Scrape,
+    wait,
+};
+
+/// Speaks to one supervisor with one token. Clones share the connections.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    http: Http,
+    address: SocketAddr,
+    token: String,
+    oracle: Arc<Oracle>,
+}
+
+/// What became of a message, as its sender was told.
+#[derive(Debug)]
+pub(crate) enum Posted {
+    /// 201: committed.
+    Stored(MessageId),
+    /// 202: confirmed by the broker.
+    Queued(MessageId),
+    /// Any other answer.
+    Refused(Answer),
+    /// No answer.
+    Lost(String),
+}
+
+impl Posted {
+    /// The id of a message that was taken.
+    ///
+    /// # Panics
+    /// When it was not.
+    pub(crate) fn taken(self) -> MessageId {
+        match self {
+            Self::Stored(id) | Self::Queued(id) => id,
+            Self::Refused(answer) => panic!("the message was refused: {answer}"),
+            Self::Lost(error) => panic!("the request was lost: {error}"),
+        }
+    }
+
+    /// The id of a message that was answered 201.
+    ///
+    /// # Panics
+    /// When it was answered otherwise.
+    pub(crate) fn stored(self) -> MessageId {
+        match self {
+            Self::Stored(id) => id,
+            Self::Queued(id) => panic!("message {id} was answered 202, not 201"),
+            Self::Refused(answer) => panic!("the message was refused: {answer}"),
+            Self::Lost(error) => panic!("the request was lost: {error}"),
+        }
+    }
+}
+
+/// The order of a list of messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    Asc,
+    Desc,
+}
+
+impl Order {
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Asc => "asc",
+            Self::Desc => "desc",
+        }
+    }
+}
+
+impl Client {
+    pub(crate) fn new(address: SocketAddr, token: String, oracle: Arc<Oracle>) -> Self {
+        Self {
+            http: Http::new(),
+            address,
+            token,
+            oracle,
+        }
+    }
+
+    /// The same client with another token.
+    pub(crate) fn with_token(&self, token: &str) -> Self {
+        Self {
+            token: token.to_owned(),
+            ..self.clone()
+        }
+    }
+
+    /// Where it speaks to, `http://host:port`.
+    pub(crate) fn base(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    // ------------------------------------------------------------------------ plain requests
+
+    /// Sends a request as it is, with `headers` over the usual ones; an empty value leaves the
+    /// usual one out.
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&'static str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Result<Answer, Lost> {
+        let bearer = format!("Bearer {}", self.token);
+        let mut all = HeaderMap::new();
+        let usual = [
+            ("authorization", bearer.as_str()),
+            ("content-type", "application/json"),
+        ];
+        for (name, value) in usual.iter().chain(headers) {
+            all.remove(*name);
+            if !value.is_empty() {
+                let value = value.parse().expect("the tests send valid headers");
+                all.insert(*name, value);
+            }
+        }
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base()));
+        *request.headers_mut().expect("the request is valid so far") = all;
+        let request = request.body(Full::new(body.into()));
+        self.http
+            .send(request.expect("the tests send valid requests"))
+            .await
+    }
+
+    /// Sends a request with a JSON body and expects an answer.
+    pub(crate) async fn call(&self, method: Method, path: &str, body: &Value) -> Answer {
+        let answer = self.send(method, path, &[], body.to_string()).await;
+        answer.unwrap_or_else(|Lost(error)| panic!("no answer: {error}"))
+    }
+
+    /// Sends a request without a body and expects an answer.
+    pub(crate) async fn ask(&self, method: Method, path: &str) -> Answer {
+        let answer = self.send(method, path, &[("content-type", "")], "").await;
+        answer.unwrap_or_else(|Lost(error)| panic!("no answer: {error}"))
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.ask(Method::GET, path).await
+    }
+
+    /// Announces a body of JSON and never sends it; what is answered all the same, until the
+    /// connection is closed.
+    pub(crate) async fn announce(&self, path: &str, body_bytes: usize) -> String {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\
+             Content-Type: application/json\r\nContent-Length: {body_bytes}\r\n\r\n",
+            self.address, self.token
+        );
+        let exchange = async {
+            let mut stream = TcpStream::connect(self.address).await?;
+            stream.write_all(head.as_bytes()).await?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await?;
+            std::io::Result::Ok(answer)
+        };
+        let answer = wait::bounded("the answer to an announced body", exchange).await;
+        answer.expect("the connection is closed in order")
+    }
+
+    // ------------------------------------------------------------------------ tenants
+
+    /// Creates a tenant and waits until its worker consumes.
+    pub(crate) async fn create_tenant(&self, body: Value) -> TenantId {
+        let answer = self.call(Method::POST, "/api/v1/tenants", &body).await;
+        let tenant = tenant_id(&answer.expect(201).json());
+        self.oracle.created_again(tenant);
+        self.running(tenant).await;
+        tenant
+    }
+
+    /// Creates tenants named `a`, `b`, … one after the other.
+    pub(crate) async fn create_tenants<const COUNT: usize>(&self) -> [TenantId; COUNT] {
+        let mut tenants = Vec::with_capacity(COUNT);
+        for name in ('a'..='z').take(COUNT) {
+            tenants.push(self.create_tenant(json!({"name": name.to_string()})).await);
+        }
+        tenants.try_into().expect("there are fewer than 27")
+    }
+
+    /// A tenant as the API shows it.
+    pub(crate) async fn tenant(&self, tenant: TenantId) -> Value {
+        let path = format!("/api/v1/tenants/{tenant}");
+        self.get(&path).await.expect(200).json()
+    }
+
+    /// Waits until a tenant's worker consumes, and shows the tenant.
+    pub(crate) async fn running(&self, tenant: TenantId) -> Value {
+        wait::until("the tenant is running", async || {
+            let shown = self.tenant(tenant).await;
+            if shown["status"] == "running" {
+                Ok(shown)
+            } else {
+                Err(shown.to_string())
+            }
+        })
+        .await
+    }
+
+    /// Gives a tenant another number of pool threads; how many have been applied.
+    pub(crate) async fn resize(&self, tenant: TenantId, workers: u16) -> u64 {
+        let path = format!("/api/v1/tenants/{tenant}/config/concurrency");
+        let answer = self
+            .call(Method::PUT, &path, &json!({"workers": workers}))
+            .await
+            .expect(200)
+            .json();
+        assert_eq!(answer["message"], "Concurrency updated successfully");
+        let data = &answer["data"];
+        assert_eq!(data["tenant_id"], tenant.to_string());
+        assert_eq!(data["workers"], workers);
+        data["applied_workers"]
+            .as_u64()
+            .expect("applied_workers is a number")
+    }
+
+    /// Deletes a tenant with all its messages; what the answer tells of them.
+    pub(crate) async fn delete_tenant(&self, tenant: TenantId) -> Value {
+        let path = format!("/api/v1/tenants/{tenant}");
+        let answer = self.ask(Method::DELETE, &path).await.expect(200).json();
+        assert_eq!(answer["message"], "Tenant deleted successfully");
+        assert_eq!(answer["data"]["tenant_id"], tenant.to_string());
+        self.oracle.deleted(tenant);
+        answer["data"].clone()
+    }
+
+    // ------------------------------------------------------------------------ messages
+
+    /// Posts a message and writes down what came of it.
+    pub(crate) async fn post(&self, tenant: TenantId, payload: &Value) -> Posted {
+        let path = format!("/api/v1/messages/{tenant}");
+        let sending = self.oracle.sending(tenant, payload.to_string().as_bytes());
+        let body = json!({ "payload": payload }).to_string();
+        let answer = match self.send(Method::POST, &path, &[], body).await {
+            Ok(answer) => answer,
+            Err(Lost(error)) => return Posted::Lost(error),
+        };
+        match answer.status {
+            StatusCode::CREATED => {
+                let id = posted_id(&answer, tenant, "stored");
+                sending.answered(id);
+                Posted::Stored(id)
+            }
+            StatusCode::ACCEPTED => {
+                let id = posted_id(&answer, tenant, "queued");
+                sending.answered(id);
+                Posted::Queued(id)
+            }
+            _ if leaves_open(&answer) => Posted::Refused(answer),
+            _ => {
+                sending.refused();
+                Posted::Refused(answer)
+            }
+        }
+    }
+
+    /// A message as the API shows it, once it is stored.
+    pub(crate) async fn message(&self, tenant: TenantId, message: MessageId) -> Value {
+        let path = format!("/api/v1/messages/{message}?tenant_id={tenant}");
+        self.get(&path).await.expect(200).json()
+    }
+
+    /// One page of a tenant's messages. `cursor` is empty for the first.
+    pub(crate) async fn page(
+        &self,
+        tenant: TenantId,
+        order: Order,
+        limit: u16,
+        cursor: &str,
+    ) -> Value {
+        let order = order.word();
+        let mut path = format!("/api/v1/messages?tenant_id={tenant}&order={order}&limit={limit}");
+        if !cursor.is_empty() {
+            path = format!("{path}&cursor={cursor}");
+        }
+        self.get(&path).await.expect(200).json()
+    }
+
+    /// Everything `GET /metrics` shows.
+    pub(crate) async fn scrape(&self) -> Scrape {
+        Scrape::parse(&self.get("/metrics").await.expect(200).text())
+    }
+}
+
+/// Whether an answer says that the message was not taken, or leaves it open.
+fn leaves_open(answer: &Answer) -> bool {
+    const OPEN: [&str; 3] = ["publish_uncertain", "request_timeout", "internal_error"];
+    let is_ours = answer.header("content-type") == "application/problem+json";
+    !is_ours || OPEN.iter().any(|code| answer.json()["code"] == *code)
+}
+
+/// The id in a Tenant.
+pub(crate) fn tenant_id(tenant: &Value) -> TenantId {
+    let id = tenant["id"].as_str().and_then(|id| id.parse().ok());
+    id.unwrap_or_else(|| panic!("not a Tenant: {tenant}"))
+}
+
+/// The id in a Message.
+pub(crate) fn message_id(message: &Value) -> MessageId {
+    let id = message["id"].as_str().and_then(|id| id.parse().ok());
+    id.unwrap_or_else(|| panic!("not a Message: {message}"))
+}
+
+/// The id in the answer to a post, after checking the answer's form.
+fn posted_id(answer: &Answer, tenant: TenantId, status: &str) -> MessageId {
+    let message = answer.json();
+    let id = message_id(&message);
+    assert_eq!(message["tenant_id"], tenant.to_string());
+    assert_eq!(message["status"], status);
+    let location = answer.header("location");
+    assert!(
+        location.contains(&format!("/messages/{id}")),
+        "Location is {location:?}"
+    );
+    id
+}

@@ -1,0 +1,278 @@
+//! The tests' own eyes and hands in PostgreSQL.
+
+use std::{
+    sync::mpsc::{SyncSender, sync_channel},
+    thread::JoinHandle,
+};
+
+use jatis_shared::{
+    ids::{MessageId, TenantId, TenantNumber},
+    schema,
+};
+use postgres::{Client, NoTls};
+use tokio::sync::oneshot;
+
+use super::oracle::{DeadRow, StoredRow};
+
+/// How the tests' sessions call themselves; those of jatis start with its name.
+const APPLICATION_NAME: &str = "tests";
+/// What a session of jatis calls itself, as a LIKE pattern.
+const JATIS_SESSIONS: &str = "jatis%";
+
+type Work = Box<dyn FnOnce(&mut Client) + Send>;
+
+/// One session, on a thread of its own: the client blocks, and must not be dropped on a reactor.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// Bound 1: a test asks one thing of a session at a time. Closed to end the thread.
+    work: Option<SyncSender<Work>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Session {
+    /// Connects to `url`, which names a database.
+    pub(crate) async fn open(url: &str) -> Self {
+        let (work, todo) = sync_channel::<Work>(1);
+        let mut config: postgres::Config = url.parse().expect("the URL is PostgreSQL's");
+        config.application_name(APPLICATION_NAME);
+        let (opened, open) = oneshot::channel();
+        let thread = std::thread::spawn(move || {
+            let mut client = config.connect(NoTls).expect("PostgreSQL takes sessions");
+            let _caller_waits = opened.send(());
+            while let Ok(work) = todo.recv() {
+                work(&mut client);
+            }
+        });
+        open.await.expect("PostgreSQL takes sessions");
+        Self {
+            work: Some(work),
+            thread: Some(thread),
+        }
+    }
+
+    /// Runs `work` in the session and waits for it.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Client) -> Result<T, postgres::Error> + Send + 'static,
+    ) -> T {
+        let (answer, answered) = oneshot::channel();
+        let sender = self.work.as_ref().expect("the session is open");
+        let work: Work = Box::new(move |client| {
+            let _caller_waits = answer.send(work(client));
+        });
+        sender.send(work).expect("the session's thread lives");
+        let result = answered.await.expect("the session's thread lives");
+        result.unwrap_or_else(|error| panic!("a statement of the test failed: {error:?}"))
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        drop(self.work.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+            && !std::thread::panicking()
+        {
+            panic!("a session with PostgreSQL failed");
+        }
+    }
+}
+
+/// The database of one stack.
+#[derive(Debug)]
+pub(crate) struct Database {
+    url: String,
+    session: Session,
+}
+
+/// A transaction of the test that keeps locks until it ends.
+#[derive(Debug)]
+pub(crate) struct Holder(Session);
+
+impl Holder {
+    /// Ends the transaction and with it the locks.
+    pub(crate) async fn release(self) {
+        self.0.run(|client| client.batch_execute("COMMIT")).await;
+    }
+}
+
+impl Database {
+    pub(crate) async fn open(url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            session: Session::open(url).await,
+        }
+    }
+
+    /// Makes every insert into a tenant's leaf wait, while reading goes on.
+    pub(crate) async fn lock_leaf(&self, tenant: TenantId) -> Holder {
+        let leaf = schema::leaf(tenant);
+        self.hold(format!("LOCK TABLE {leaf} IN SHARE MODE")).await
+    }
+
+    /// Reads all tenants' messages in a transaction that stays open.
+    pub(crate) async fn read_messages_on_and_on(&self) -> Holder {
+        self.hold("SELECT count(*) FROM messages".to_owned()).await
+    }
+
+    async fn hold(&self, statement: String) -> Holder {
+        let session = Session::open(&self.url).await;
+        session
+            .run(move |client| client.batch_execute(&format!("BEGIN; {statement}")))
+            .await;
+        Holder(session)
+    }
+
+    /// Inserts of jatis that wait for a lock on a tenant's leaf.
+    pub(crate) async fn waiting_inserts(&self, tenant: TenantId) -> i64 {
+        const WAITING_INSERTS: &str = "
+            SELECT count(DISTINCT activity.pid)
+              FROM pg_stat_activity AS activity
+              JOIN pg_locks AS lock ON lock.pid = activity.pid
+             WHERE activity.datname = current_database()
+               AND activity.application_name LIKE $1
+               AND activity.wait_event_type = 'Lock'
+               AND NOT lock.granted
+               AND lock.mode = 'RowExclusiveLock'
+               AND lock.relation = to_regclass($2)";
+        let leaf = schema::leaf(tenant);
+        self.session
+            .run(move |client| client.query_one(WAITING_INSERTS, &[&JATIS_SESSIONS, &leaf]))
+            .await
+            .get(0)
+    }
+
+    /// Sessions that jatis has open.
+    pub(crate) async fn sessions_of_jatis(&self) -> i64 {
+        const SESSIONS: &str = "
+            SELECT count(*)
+              FROM pg_stat_activity
+             WHERE datname = current_database()
+               AND application_name LIKE $1";
+        self.session
+            .run(|client| client.query_one(SESSIONS, &[&JATIS_SESSIONS]))
+            .await
+            .get(0)
+    }
+
+    /// The number in a tenant's message ids.
+    pub(crate) async fn number(&self, tenant: TenantId) -> TenantNumber {
+        const NUMBER: &str = "SELECT number FROM tenants WHERE id = $1";
+        let row = self
+            .session
+            .run(move |client| client.query_one(NUMBER, &[&tenant.uuid()]))
+            .await;
+        let number: i32 = row.get(0);
+        let number = u32::try_from(number).expect("a number is positive");
+        TenantNumber::try_from(number).expect("a number has 24 bits")
+    }
+
+    /// How many messages of a tenant are stored; its leaf exists.
+    pub(crate) async fn stored_count(&self, tenant: TenantId) -> i64 {
+        let count = format!("SELECT count(*) FROM {}", schema::leaf(tenant));
+        self.session
+            .run(move |client| client.query_one(&count, &[]))
+            .await
+            .get(0)
+    }
+
+    /// Messages stored and dead, of all tenants.
+    pub(crate) async fn settled_count(&self) -> u64 {
+        const SETTLED: &str = "
+            SELECT (SELECT count(*) FROM messages)
+                 + (SELECT count(*) FROM dead_letters)";
+        let row = self
+            .session
+            .run(|client| client.query_one(SETTLED, &[]))
+            .await;
+        u64::try_from(row.get::<_, i64>(0)).expect("a count is not negative")
+    }
+
+    /// Every stored message.
+    pub(crate) async fn stored(&self) -> Vec<StoredRow> {
+        const STORED: &str = "SELECT id, tenant_id, payload::text FROM messages";
+        let rows = self.session.run(|client| client.query(STORED, &[])).await;
+        let stored = |row: &postgres::Row| StoredRow {
+            id: MessageId::from(row.get::<_, uuid::Uuid>(0)),
+            tenant: TenantId::from(row.get::<_, uuid::Uuid>(1)),
+            payload: row.get(2),
+        };
+        rows.iter().map(stored).collect()
+    }
+
+    /// Every dead letter.
+    pub(crate) async fn dead(&self) -> Vec<DeadRow> {
+        const DEAD: &str = "SELECT message_id, tenant_id, payload, reason FROM dead_letters";
+        let rows = self.session.run(|client| client.query(DEAD, &[])).await;
+        let dead = |row: &postgres::Row| DeadRow {
+            message_id: MessageId::from(row.get::<_, uuid::Uuid>(0)),
+            tenant: TenantId::from(row.get::<_, uuid::Uuid>(1)),
+            payload: row.get(2),
+            reason: row.get(3),
+        };
+        rows.iter().map(dead).collect()
+    }
+
+    /// Writes that another supervisor, which is nowhere, has taken the database over for an hour.
+    pub(crate) async fn usurp(&self) {
+        const USURP: &str = "
+            UPDATE installation
+               SET epoch = epoch + 1,
+                   instance = gen_random_uuid(),
+                   host = 'elsewhere',
+                   pid = 1,
+                   hold_until = now() + interval '1 hour'";
+        self.session.run(|client| client.batch_execute(USURP)).await;
+    }
+
+    /// Ends the usurper's hour.
+    pub(crate) async fn depose(&self) {
+        const DEPOSE: &str = "UPDATE installation SET hold_until = NULL";
+        self.session
+            .run(|client| client.batch_execute(DEPOSE))
+            .await;
+    }
+
+    /// Tables that hold anything of a tenant, its leaf among them if it exists.
+    pub(crate) async fn traces(&self, tenant: TenantId) -> Vec<String> {
+        self.session.run(move |client| traces(client, tenant)).await
+    }
+
+    /// Tenants that are being deleted.
+    pub(crate) async fn tenants_leaving(&self) -> i64 {
+        const LEAVING: &str = "SELECT count(*) FROM tenants WHERE state <> 'active'";
+        self.session
+            .run(|client| client.query_one(LEAVING, &[]))
+            .await
+            .get(0)
+    }
+}
+
+/// Asks every table that has a tenant's id in it, known to this test or not.
+fn traces(client: &mut Client, tenant: TenantId) -> Result<Vec<String>, postgres::Error> {
+    const TABLES: &str = "
+        SELECT DISTINCT c.table_name::text, c.column_name::text
+          FROM information_schema.columns AS c
+          JOIN information_schema.tables AS t USING (table_schema, table_name)
+         WHERE c.table_schema = 'public'
+           AND t.table_type = 'BASE TABLE'
+           AND (c.column_name = 'tenant_id' OR (c.table_name = 'tenants' AND c.column_name = 'id'))";
+    let mut found = Vec::new();
+    for row in client.query(TABLES, &[])? {
+        let (table, column): (String, String) = (row.get(0), row.get(1));
+        // A leaf of another tenant may vanish between the two statements.
+        if table.starts_with("messages_") {
+            continue;
+        }
+        let rows = format!("SELECT count(*) FROM {table} WHERE {column} = $1");
+        if client.query_one(&rows, &[&tenant.uuid()])?.get::<_, i64>(0) > 0 {
+            found.push(table);
+        }
+    }
+    let leaf = schema::leaf(tenant);
+    let exists = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&leaf])?;
+    if exists.get(0) {
+        found.push(leaf);
+    }
+    Ok(found)
+}

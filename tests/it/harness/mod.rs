@@ -1,0 +1,36 @@
+//! What the end-to-end tests share.
+//!
+//! ```text
+//!   test ──▶ Stack ──▶ Supervisor ──▶ jatis serve ──▶ jatis-worker …
+//!              ├─ Client ── HTTP ───────▲                │
+//!              ├─ Broker ── AMQP ──▶ RabbitMQ ◀─ Proxy? ─┤
+//!              ├─ Database ─ SQL ──▶ PostgreSQL ◀ Proxy? ┘
+//!              └─ Oracle: what the client was told, compared at the end with what is stored
+//! ```
+//!
+//! Waiting is done in `wait` and nowhere else. Failures panic with what was seen; a stack that
+//! goes down with its test prints the end of its supervisor's log.
+
+mod blueprint;
+mod broker;
+mod client;
+mod database;
+mod deliveries;
+mod environment;
+mod http;
+mod load;
+mod log;
+mod management;
+mod oracle;
+pub(crate) mod processes;
+mod proxy;
+mod scrape;
+mod stack;
+mod supervisor;
+mod url;
+pub(crate) mod wait;
+
+pub(crate) use client::{Client, Order, Posted};
+pub(crate) use http::Answer;
+pub(crate) use load::Load;
+pub(crate) use stack::Stack;
