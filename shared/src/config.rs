@@ -46,13 +46,24 @@ pub struct RabbitMq {
     #[serde(with = "duration")]
     pub connect_timeout: Duration,
     #[serde(with = "duration")]
+    pub probe_interval: Duration,
+    #[serde(with = "duration")]
     pub reconnect_min: Duration,
     #[serde(with = "duration")]
     pub reconnect_max: Duration,
 }
 
 impl RabbitMq {
-    /// The pause between attempts to connect.
+    /// The supervisor's pause between attempts to connect: always the same.
+    #[must_use]
+    pub const fn probe(&self) -> Backoff {
+        Backoff {
+            min: self.probe_interval,
+            max: self.probe_interval,
+        }
+    }
+
+    /// A worker's pause between attempts to connect.
     #[must_use]
     pub const fn reconnect(&self) -> Backoff {
         Backoff {

@@ -77,7 +77,7 @@ impl Reign {
     /// before it was done.
     async fn migrate(&self) -> Result<bool, StoreError> {
         let config = &self.tenancy.config;
-        let pause = config.rabbitmq.reconnect();
+        let pause = config.worker.probe();
         let mut failures = 0;
         loop {
             let error = match self

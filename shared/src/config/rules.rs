@@ -167,6 +167,7 @@ fn bounds(config: &Config, found: &mut Vec<Breach>) {
     }
     for (key, value) in [
         ("rabbitmq.connect_timeout", c.rabbitmq.connect_timeout),
+        ("rabbitmq.probe_interval", c.rabbitmq.probe_interval),
         ("rabbitmq.reconnect_min", c.rabbitmq.reconnect_min),
         ("database.connect_timeout", c.database.connect_timeout),
         ("database.pool_timeout", c.database.pool_timeout),

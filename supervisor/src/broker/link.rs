@@ -50,9 +50,12 @@ impl LinkState {
     }
 
     /// The connection, for publishing.
-    fn publishing(&self) -> Result<Arc<Connection>, BrokerError> {
+    fn publishing(&self) -> Result<Publishing, BrokerError> {
         match self {
-            Self::Up { connection, .. } => Ok(Arc::clone(connection)),
+            Self::Up { epoch, connection } => Ok(Publishing {
+                epoch: *epoch,
+                connection: Arc::clone(connection),
+            }),
             Self::Blocked { reason, .. } => Err(BrokerError::Blocked(reason.clone())),
             Self::Down { reason } => Err(BrokerError::Down(reason.clone())),
         }
@@ -66,6 +69,13 @@ impl LinkState {
             Self::Down { .. } => None,
         }
     }
+}
+
+/// A connection that takes messages.
+pub(super) struct Publishing {
+    /// Which of its link's connections it is.
+    pub(super) epoch: u64,
+    pub(super) connection: Arc<Connection>,
 }
 
 /// A connection and the task that keeps it.
@@ -88,7 +98,7 @@ impl Link {
         let stop = CancellationToken::new();
         let keeper = Keeper {
             target,
-            backoff: config.reconnect(),
+            backoff: config.probe(),
             name: name.to_owned(),
             state: sender,
         };
@@ -108,7 +118,7 @@ impl Link {
         self.state.borrow().connection()
     }
 
-    pub(super) fn publishing(&self) -> Result<Arc<Connection>, BrokerError> {
+    pub(super) fn publishing(&self) -> Result<Publishing, BrokerError> {
         self.state.borrow().publishing()
     }
 
@@ -131,15 +141,17 @@ struct Keeper {
 }
 
 impl Keeper {
-    /// Connects, keeps, connects again, until `stop`. Every failure is followed by a pause that
-    /// grows up to `rabbitmq.reconnect_max`.
+    /// Connects, keeps, connects again, until `stop`. Every failure is followed by a pause of
+    /// `rabbitmq.probe_interval`.
     async fn run(self, stop: CancellationToken) {
-        let (mut epoch, mut failures) = (0, 0);
+        let mut epoch = 0;
+        let mut told = String::new();
         while !stop.is_cancelled() {
             let reason = match unless(&stop, self.target.connect()).await {
                 None => break,
                 Some(Ok(connection)) => {
-                    (epoch, failures) = (epoch + 1, 0);
+                    epoch += 1;
+                    told.clear();
                     self.keep(Arc::new(connection), epoch, &stop).await
                 }
                 Some(Err(error)) => Chain(&error).to_string(),
@@ -150,14 +162,14 @@ impl Keeper {
             if stop.is_cancelled() {
                 break;
             }
-            let pause = self.backoff.jittered(failures, random::dice());
-            failures += 1;
-            warn!(
-                link = self.name,
-                reason,
-                ?pause,
-                "no connection to the broker; trying again"
-            );
+            if told != reason {
+                warn!(
+                    link = self.name,
+                    "no connection to the broker, trying again: {reason}"
+                );
+                told = reason;
+            }
+            let pause = self.backoff.jittered(0, random::dice());
             unless(&stop, tokio::time::sleep(pause)).await;
         }
         self.state.send_replace(LinkState::Down {

@@ -22,7 +22,7 @@ use jatis_shared::{
     topology::main_queue_name,
 };
 use lapin::{
-    BasicProperties, Channel, Confirmation,
+    BasicProperties, Channel, Confirmation, Connection,
     message::BasicReturnMessage,
     options::{BasicPublishOptions, ConfirmSelectOptions},
     types::{AMQPValue, FieldTable},
@@ -30,11 +30,14 @@ use lapin::{
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
     task::JoinSet,
-    time::Instant,
+    time::{Instant, sleep_until, timeout_at},
 };
 use tracing::{debug, warn};
 
-use super::{BrokerError, Outgoing, PublishError, link::Link};
+use super::{
+    BrokerError, Outgoing, PublishError,
+    link::{Link, Publishing, within},
+};
 
 /// `delivery_mode` of a message that survives a restart of the broker.
 const PERSISTENT: u8 = 2;
@@ -58,8 +61,9 @@ struct Channels {
 
 struct Entry {
     requests: mpsc::Sender<Request>,
-    /// The place of its link.
+    /// The place of its link, and which of that link's connections the channel is on.
     place: usize,
+    epoch: u64,
     last_use: u64,
 }
 
@@ -141,15 +145,13 @@ impl Publishers {
         let last_use = channels.uses;
         if let Some(entry) = channels.by_tenant.get_mut(&tenant)
             && !entry.requests.is_closed()
-            && self
-                .links
-                .get(entry.place)
-                .is_some_and(|link| link.publishing().is_ok())
+            && self.epoch_of(entry.place) == Some(entry.epoch)
         {
             entry.last_use = last_use;
             return Ok(entry.requests.clone());
         }
-        let place = self.link_of(tenant).map_err(PublishError::NotPublished)?;
+        let (place, line) = self.link_of(tenant).map_err(PublishError::NotPublished)?;
+        let epoch = line.epoch;
         let (requests, incoming) = mpsc::channel(channels.queue);
         while let Some(ended) = channels.tasks.try_join_next() {
             log_end(&ended);
@@ -157,31 +159,38 @@ impl Publishers {
         channels.make_room(tenant);
         channels
             .tasks
-            .spawn(serve(tenant, place, Arc::clone(&self.links), incoming));
+            .spawn(serve(tenant, line.connection, self.timeout, incoming));
         channels.by_tenant.insert(
             tenant,
             Entry {
                 requests: requests.clone(),
                 place,
+                epoch,
                 last_use,
             },
         );
         Ok(requests)
     }
 
-    /// The place of the link a tenant publishes on: its own by its id, or the next that can.
-    fn link_of(&self, tenant: TenantId) -> Result<usize, BrokerError> {
+    /// The connection a tenant publishes on, with the place of its link: the tenant's own by its id,
+    /// or the next that takes messages.
+    fn link_of(&self, tenant: TenantId) -> Result<(usize, Publishing), BrokerError> {
         let count = self.links.len();
         let own = usize::from(tenant.uuid().as_bytes()[15]) % count;
         let mut first_error = None;
         for place in (0..count).map(|step| (own + step) % count) {
             match self.links.get(place).map(Link::publishing) {
-                Some(Ok(_)) => return Ok(place),
+                Some(Ok(line)) => return Ok((place, line)),
                 Some(Err(error)) => first_error = first_error.or(Some(error)),
                 None => {}
             }
         }
         Err(first_error.unwrap_or(BrokerError::Closing))
+    }
+
+    /// Which connection of a link takes messages now.
+    fn epoch_of(&self, place: usize) -> Option<u64> {
+        Some(self.links.get(place)?.publishing().ok()?.epoch)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Channels> {
@@ -214,31 +223,35 @@ fn log_end(ended: &Result<(), tokio::task::JoinError>) {
     }
 }
 
-/// Serves one tenant's channel until it fails, a confirm is late, or nobody holds its queue.
+/// Serves one tenant's channel until it fails, a confirm is late, or nobody holds its queue. No
+/// request waits for longer than the first one's deadline in any step: a broker that is silent
+/// answers nothing at all, not even the end of a channel.
 async fn serve(
     tenant: TenantId,
-    place: usize,
-    links: Arc<[Link]>,
+    connection: Arc<Connection>,
+    limit: Duration,
     mut incoming: mpsc::Receiver<Request>,
 ) {
-    let opened = match links.get(place) {
-        Some(link) => open(link).await,
-        None => Err(BrokerError::Closing),
-    };
-    let ended = match opened {
-        Ok(channel) => Line::new(tenant, channel).run(&mut incoming).await,
-        Err(error) => Err(error),
+    let (ended, line) = match within(limit, open(&connection)).await {
+        Ok(channel) => {
+            let mut line = Line::new(tenant, channel);
+            (line.serve(&mut incoming).await, Some(line))
+        }
+        Err(error) => (Err(error), None),
     };
     // What still waits in the queue was never sent.
     let error = ended.err().unwrap_or(BrokerError::Closing);
     incoming.close();
-    while let Some(request) = incoming.recv().await {
+    while let Ok(request) = incoming.try_recv() {
         request.answer(Err(PublishError::NotPublished(error.clone())));
+    }
+    if let Some(line) = line {
+        line.close(&error, limit).await;
     }
 }
 
-async fn open(link: &Link) -> Result<Channel, BrokerError> {
-    let channel = link.publishing()?.create_channel().await?;
+async fn open(connection: &Connection) -> Result<Channel, BrokerError> {
+    let channel = connection.create_channel().await?;
     channel
         .confirm_select(ConfirmSelectOptions::default())
         .await?;
@@ -276,31 +289,16 @@ impl Line {
     }
 
     /// Publishes until the queue of requests is closed and everything is confirmed, or until the
-    /// channel fails or a confirm is late: then the channel is closed and what it had under way
-    /// is uncertain.
-    async fn run(mut self, incoming: &mut mpsc::Receiver<Request>) -> Result<(), BrokerError> {
-        let ended = self.serve(incoming).await;
-        if let Err(error) = &ended {
-            for (_, request) in self.waiting.drain() {
-                request.answer(Err(PublishError::Uncertain(error.clone())));
-            }
-        }
-        if let Err(error) = self.channel.close(200, "done".into()).await {
-            debug!(queue = self.queue, %error, "a publishing channel was closed already");
-        }
-        ended
-    }
-
+    /// channel fails or a confirm is late.
     async fn serve(&mut self, incoming: &mut mpsc::Receiver<Request>) -> Result<(), BrokerError> {
         let mut open = true;
         while open || !self.waiting.is_empty() {
-            let earliest = self.waiting.values().map(|request| request.deadline).min();
-            let late =
-                async { tokio::time::sleep_until(earliest.unwrap_or_else(Instant::now)).await };
+            let deadline = self.deadline();
+            let late = async { sleep_until(deadline.unwrap_or_else(Instant::now)).await };
             tokio::select! {
                 biased;
                 Some((id, confirm)) = self.confirms.next() => self.settle(id, confirm)?,
-                () = late, if earliest.is_some() => return Err(BrokerError::Timeout),
+                () = late, if deadline.is_some() => return Err(BrokerError::Timeout),
                 request = incoming.recv(), if open => match request {
                     Some(request) => self.publish(request).await?,
                     None => open = false,
@@ -310,26 +308,40 @@ impl Line {
         Ok(())
     }
 
+    /// When the first of what is under way is late.
+    fn deadline(&self) -> Option<Instant> {
+        self.waiting.values().map(|request| request.deadline).min()
+    }
+
+    /// Leaves what is under way uncertain and closes the channel.
+    async fn close(mut self, error: &BrokerError, limit: Duration) {
+        for (_, request) in self.waiting.drain() {
+            request.answer(Err(PublishError::Uncertain(error.clone())));
+        }
+        let closing = async { Ok(self.channel.close(200, "done".into()).await?) };
+        if let Err(error) = within(limit, closing).await {
+            debug!(queue = self.queue, %error, "a publishing channel did not close in order");
+        }
+    }
+
     async fn publish(&mut self, request: Request) -> Result<(), BrokerError> {
         let Outgoing { id, payload, .. } = &request.message;
         let (id, payload) = (*id, payload.clone());
         let properties = properties(&request.message);
         // Noted before it is sent: if sending fails half-way, its fate is unknown.
         self.waiting.insert(id, request);
+        let deadline = self.deadline().unwrap_or_else(Instant::now);
         let mandatory = BasicPublishOptions {
             mandatory: true,
             immediate: false,
         };
-        let confirm = self
+        let queue = self.queue.as_str().into();
+        let sending = self
             .channel
-            .basic_publish(
-                "".into(),
-                self.queue.as_str().into(),
-                mandatory,
-                &payload,
-                properties,
-            )
-            .await?;
+            .basic_publish("".into(), queue, mandatory, &payload, properties);
+        let confirm = timeout_at(deadline, sending)
+            .await
+            .map_err(|_| BrokerError::Timeout)??;
         self.confirms
             .push(Box::pin(async move { (id, confirm.await) }));
         Ok(())

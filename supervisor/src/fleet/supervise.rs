@@ -192,7 +192,7 @@ impl Caretaker {
         {
             error!(tenant.id = %tenant, pid, generation, from, to = to.as_str(), cause,
                 "the worker of {tenant} cannot work with what it is given: {cause}");
-        } else if let StateName::Suspect | StateName::Killing | StateName::Backoff = to {
+        } else if is_abnormal(to, event) {
             warn!(tenant.id = %tenant, pid, generation, from, to = to.as_str(), cause,
                 "worker of {tenant}: {}, {cause}", to.as_str());
         } else {
@@ -297,6 +297,16 @@ impl Caretaker {
                 "the worker of {tenant} cannot be signalled");
         }
     }
+}
+
+/// Whether something went wrong that is being seen to.
+fn is_abnormal(to: StateName, event: &Event) -> bool {
+    let crashed = matches!(event, Event::Exited { ending, .. } if ending.blame() == Blame::Crash);
+    crashed
+        || matches!(
+            to,
+            StateName::Suspect | StateName::Killing | StateName::Backoff
+        )
 }
 
 fn misbehaved(generation: u64, how: &ControlError) -> Event {

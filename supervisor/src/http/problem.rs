@@ -267,25 +267,24 @@ impl Problem {
         answer
     }
 
-    /// A dependency's outage is a WARN, our own bug an ERROR, a client's mistake neither.
+    /// Our own bug is an ERROR, an unknown outcome a WARN. An outage is logged once, by whoever keeps
+    /// the connection, and not for each request; a client's mistake is nobody's concern.
     fn log(&self, kind: Kind) {
         let cause = self
             .source
             .as_deref()
-            .map(|source| Chain(source).to_string());
-        let cause = cause.unwrap_or_default();
-        let (code, detail) = (kind.code, self.detail.as_str());
+            .map_or_else(|| self.detail.clone(), |source| Chain(source).to_string());
+        let code = kind.code;
         match self.code {
             Code::InternalError | Code::TenantNumbersExhausted => {
-                tracing::error!(code, %cause, "a request failed: {detail}: {cause}");
+                tracing::error!(code, "a request failed: {cause}");
+            }
+            Code::PublishUncertain | Code::RequestTimeout => {
+                tracing::warn!(code, "the outcome of a request is not known: {cause}");
             }
             Code::BrokerUnavailable
-            | Code::PublishUncertain
             | Code::DatabaseUnavailable
-            | Code::RequestTimeout => {
-                tracing::warn!(code, %cause, "a request was not served: {detail}: {cause}");
-            }
-            Code::Overloaded
+            | Code::Overloaded
             | Code::Starting
             | Code::NotInCharge
             | Code::ShuttingDown
@@ -309,7 +308,7 @@ impl Problem {
             | Code::UnsupportedMediaType
             | Code::ValidationFailed
             | Code::UnstorablePayload => {
-                tracing::debug!(code, "a request was refused: {detail}");
+                tracing::debug!(code, "a request was refused: {cause}");
             }
         }
     }
@@ -338,22 +337,10 @@ impl From<Error> for Problem {
             Error::Internal(_) => (Code::InternalError, error.to_string()),
             Error::ShuttingDown => (Code::ShuttingDown, error.to_string()),
         };
-        let message = match &error {
-            Error::PublishUncertain { id, .. } => Some(*id),
-            Error::TenantNotFound(_)
-            | Error::TenantExists(_)
-            | Error::TenantDeleting(_)
-            | Error::TenantGone(_)
-            | Error::TenantNumbersExhausted
-            | Error::MessageNotFound(_)
-            | Error::MessagePending(_)
-            | Error::Overloaded
-            | Error::BrokerUnavailable(_)
-            | Error::DatabaseUnavailable(_)
-            | Error::NotInCharge(_)
-            | Error::Starting
-            | Error::Internal(_)
-            | Error::ShuttingDown => None,
+        let message = if let Error::PublishUncertain { id, .. } = &error {
+            Some(*id)
+        } else {
+            None
         };
         Self {
             message,
