@@ -252,6 +252,9 @@ impl Reactor {
         info!(generation, ?took, "consuming from the tenant's queue");
         if !self.state.has_been_ready {
             self.state.has_been_ready = true;
+            // Before the news: whoever hears that it is ready may ask with how many threads.
+            self.state.heartbeat_at = clock();
+            self.beat(clock());
             let connect_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
             self.outbox.tell(Event::Ready { connect_ms });
         }
