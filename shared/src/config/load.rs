@@ -110,9 +110,6 @@ pub fn load(inputs: &Inputs<'_>) -> Result<Loaded, Faults> {
     layers.variables(inputs);
     layers.flags(inputs);
     layers.check_types(&defaults);
-    if !layers.faults.is_empty() {
-        return Err(Faults(layers.faults));
-    }
     layers.finish()
 }
 
@@ -275,7 +272,8 @@ impl Layers {
         }
     }
 
-    /// Tries each changed value alone among the defaults: whatever then fails is its fault.
+    /// Tries each changed value alone among the defaults: whatever then fails is its fault. The
+    /// default takes its place, so that the rules can be held against the rest.
     fn check_types(&mut self, defaults: &BTreeMap<String, Value>) {
         let changed: Vec<_> = self
             .values
@@ -300,6 +298,12 @@ impl Layers {
                 });
             }
         }
+        for Fault { key, .. } in &faults {
+            if let Some(default) = defaults.get(key) {
+                self.values
+                    .insert(key.clone(), (default.clone(), Source::Default));
+            }
+        }
         self.faults.append(&mut faults);
     }
 
@@ -321,14 +325,12 @@ impl Layers {
                 detail: error.to_string(),
             }])
         })?;
-        let faults: Vec<Fault> = rules::breaches(&config)
-            .into_iter()
-            .map(|breach| Fault {
-                source: source_of(breach.key),
-                key: breach.key.to_owned(),
-                detail: breach.detail,
-            })
-            .collect();
+        let breaches = rules::breaches(&config).into_iter().map(|breach| Fault {
+            source: source_of(breach.key),
+            key: breach.key.to_owned(),
+            detail: breach.detail,
+        });
+        let faults: Vec<Fault> = self.faults.iter().cloned().chain(breaches).collect();
         if !faults.is_empty() {
             return Err(Faults(faults));
         }

@@ -138,7 +138,11 @@ fn every_fault_is_reported_at_once_with_its_place() {
         ("WORKERS_FILE", "/x"),
         ("JWT_SECRET_FILE", "/gone"),
     ];
-    let flags = &[("nonsense", "1"), ("http.max_body_bytes", "-1")];
+    let flags = &[
+        ("nonsense", "1"),
+        ("http.max_body_bytes", "-1"),
+        ("worker.conflict_attempts", "0"),
+    ];
     assert_eq!(
         faults(&Given { file, env, flags }),
         [
@@ -150,6 +154,7 @@ fn every_fault_is_reported_at_once_with_its_place() {
             "--set: http.max_body_bytes does not fit: invalid value: integer `-1`, expected u32",
             "c.yaml:6: messages.wait_for_store does not fit: invalid type: integer `5`, expected an unsigned duration string",
             "c.yaml:1: workers does not fit: invalid type: string \"many\", expected u16",
+            "--set: worker.conflict_attempts 0 is not between 1 and 100",
         ]
     );
 }

@@ -8,7 +8,7 @@ use std::{
 
 use jatis_shared::config::{
     Config,
-    load::{Inputs, Loaded, load},
+    load::{Faults, Inputs, Loaded, load},
 };
 
 use super::SourceArgs;
@@ -37,8 +37,9 @@ pub enum SetupError {
         #[source]
         source: io::Error,
     },
+    // No source: its text is this one's.
     #[error("the configuration is at fault:\n{0}")]
-    Faults(#[from] jatis_shared::config::load::Faults),
+    Faults(Faults),
 }
 
 /// Reads the configuration as the arguments and this environment say.
@@ -64,7 +65,7 @@ pub fn setup(arguments: &SourceArgs, env: BTreeMap<String, String>) -> Result<Se
         file,
         read: &read,
     };
-    let loaded = load(&inputs)?;
+    let loaded = load(&inputs).map_err(SetupError::Faults)?;
     let env = inputs.env;
     let state_dir = state_dir(&loaded.config, path.as_deref(), env.get("STATE_DIRECTORY"));
     Ok(Setup {
