@@ -118,11 +118,11 @@ impl Reign {
                 }
                 Hold::Lapsed { .. } | Hold::Lost { .. } => return false,
             };
-            if self
-                .stage
-                .send_if_modified(|now| std::mem::replace(now, stage.clone()) != stage)
+            let is_news = |now: &mut Stage| std::mem::replace(now, stage.clone()) != stage;
+            if self.stage.send_if_modified(is_news)
+                && let Stage::Waiting(who) = &stage
             {
-                info!(?stage, "not in charge");
+                info!("not in charge: {who}");
             }
             match self.stop.run_until_cancelled(hold.changed()).await {
                 Some(Ok(())) => {}
