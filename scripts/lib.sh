@@ -17,6 +17,14 @@ die() {
     exit 1
 }
 
+# The line of a log that most likely says why.
+last_words() {
+    local line
+    line=$(grep -sE 'FATAL|[Ee]rror|E:' -- "$1" | tail -n 1) ||
+        line=$(grep -sv '^[[:space:]]*$' -- "$1" | tail -n 1) || true
+    printf '%s' "${line:-no reason given}"
+}
+
 has() { command -v "$1" >/dev/null 2>&1; }
 
 # rustup does not put cargo on the PATH of shells that were open before it ran, nor of CI.
