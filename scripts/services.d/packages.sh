@@ -33,7 +33,7 @@ install_packages() {
     local had_epmd=no
     # One at a time: a second one would take away what keeps the first one's servers still.
     exec 8>>/run/jatis-install.lock
-    flock -w "$INSTALL_SECONDS" 8
+    flock -w "$INSTALL_SECONDS" 8 || die "E: another install takes too long"
     if [[ -e /lib/systemd/system/epmd.socket ]]; then had_epmd=yes; fi
     keep_servers_from_starting "$@"
     trap restore_starting EXIT

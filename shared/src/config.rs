@@ -90,11 +90,29 @@ pub struct Database {
     pub lock_timeout: Duration,
     pub lock_attempts: u16,
     #[serde(with = "duration")]
+    pub janitor_interval: Duration,
+    #[serde(with = "duration")]
+    pub janitor_min: Duration,
+    #[serde(with = "duration")]
+    pub janitor_max: Duration,
+    pub janitor_rows: u32,
+    #[serde(with = "duration")]
     pub idle_timeout: Duration,
     #[serde(with = "duration")]
     pub keepalive: Duration,
     #[serde(with = "duration")]
     pub tcp_user_timeout: Duration,
+}
+
+impl Database {
+    /// The pause between attempts to take a deleted tenant's rows away.
+    #[must_use]
+    pub const fn janitor(&self) -> Backoff {
+        Backoff {
+            min: self.janitor_min,
+            max: self.janitor_max,
+        }
+    }
 }
 
 /// `http`: the listener and the bounds of a request.
@@ -137,6 +155,8 @@ pub struct Messages {
     #[serde(with = "duration")]
     pub publish_timeout: Duration,
     pub max_waiting: u32,
+    /// Bytes.
+    pub max_page_bytes: u32,
 }
 
 /// `worker`: the pipeline of one tenant.
@@ -206,6 +226,7 @@ pub struct Supervision {
     pub stop_timeout: Duration,
     #[serde(with = "duration")]
     pub converge_interval: Duration,
+    pub converge_parallel: u16,
     #[serde(with = "duration")]
     pub depth_interval: Duration,
     pub command_queue: u16,

@@ -98,6 +98,24 @@ fn bounds(config: &Config, found: &mut Vec<Breach>) {
             1_000_000,
         ),
         (
+            "messages.max_page_bytes",
+            u64::from(c.messages.max_page_bytes),
+            1,
+            1 << 30,
+        ),
+        (
+            "database.janitor_rows",
+            u64::from(c.database.janitor_rows),
+            1,
+            1_000_000,
+        ),
+        (
+            "supervision.converge_parallel",
+            u64::from(c.supervision.converge_parallel),
+            1,
+            1000,
+        ),
+        (
             "worker.max_threads",
             u64::from(c.worker.max_threads),
             1,
@@ -173,6 +191,8 @@ fn bounds(config: &Config, found: &mut Vec<Breach>) {
         ("database.pool_timeout", c.database.pool_timeout),
         ("database.statement_timeout", c.database.statement_timeout),
         ("database.lock_timeout", c.database.lock_timeout),
+        ("database.janitor_interval", c.database.janitor_interval),
+        ("database.janitor_min", c.database.janitor_min),
         ("http.request_timeout", c.http.request_timeout),
         ("http.header_timeout", c.http.header_timeout),
         ("messages.publish_timeout", c.messages.publish_timeout),
@@ -256,6 +276,11 @@ fn order(config: &Config, found: &mut Vec<Breach>) {
             "rabbitmq.reconnect_max",
             c.rabbitmq.reconnect_min <= c.rabbitmq.reconnect_max,
             "must not be shorter than rabbitmq.reconnect_min",
+        ),
+        (
+            "database.janitor_max",
+            c.database.janitor_min <= c.database.janitor_max,
+            "must not be shorter than database.janitor_min",
         ),
         (
             "worker.probe_max",

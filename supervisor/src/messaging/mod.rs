@@ -162,7 +162,7 @@ impl Messaging {
     pub async fn list(&self, query: MessageQuery) -> Result<MessagePage, Error> {
         self.stage.serving()?;
         self.visible(query.tenant)?;
-        let scan = page::scan(&query, PAGE_BYTES);
+        let scan = page::scan(&query, self.config.messages.max_page_bytes);
         let found = self
             .db
             .run(move |client| messages::scan(client, &scan))
@@ -239,7 +239,5 @@ fn publish_error(id: MessageId, error: PublishError) -> Error {
     }
 }
 
-/// A page ends with the message that makes its payloads reach this many bytes.
-const PAGE_BYTES: u32 = 8 << 20;
 /// An id of ours that is not stored counts as pending for this long after its time.
 const PENDING_AGE: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);

@@ -30,16 +30,6 @@ use super::{
 };
 use crate::random;
 
-/// Pause between rounds while something waits.
-const RETRY: Backoff = Backoff {
-    min: Duration::from_millis(500),
-    max: Duration::from_secs(60),
-};
-/// Pause while nothing waits; a deletion wakes the janitor at once.
-const IDLE: Duration = Duration::from_secs(60);
-/// Rows deleted by one statement.
-const STEP_ROWS: i64 = 10_000;
-
 /// Every table with rows of a tenant, but its leaf, and `tenants` with what cascades from it.
 ///
 /// CAUTION: the migrations decide; a test compares.
@@ -71,6 +61,12 @@ struct Inner {
     db: Db,
     settings: Config,
     lock_timeout: Duration,
+    /// The pause while something waits.
+    retry: Backoff,
+    /// The pause while nothing does; a deletion ends it.
+    interval: Duration,
+    /// Rows deleted by one statement.
+    step_rows: i64,
     wake: Notify,
     backlog: watch::Sender<Backlog>,
 }
@@ -85,6 +81,9 @@ impl Janitor {
             db,
             settings: server::settings(database, Purpose::Schema)?,
             lock_timeout: database.lock_timeout,
+            retry: database.janitor(),
+            interval: database.janitor_interval,
+            step_rows: i64::from(database.janitor_rows),
             wake: Notify::new(),
             backlog: watch::Sender::new(Backlog::default()),
         };
@@ -93,8 +92,8 @@ impl Janitor {
         })
     }
 
-    /// A tenant is in state `dropping`: begin with it now. One that nobody told of is found within
-    /// a minute.
+    /// A tenant is in state `dropping`: begin with it now. One that nobody told of is found
+    /// within `database.janitor_interval`.
     pub fn wake(&self) {
         self.inner.wake.notify_one();
     }
@@ -116,7 +115,7 @@ impl Janitor {
             let pause = match self.pass(stop).await {
                 Ok(Backlog { tenants: 0, .. }) => {
                     fruitless = 0;
-                    IDLE
+                    self.inner.interval
                 }
                 Ok(Backlog { tenants, .. }) => {
                     fruitless += 1;
@@ -124,7 +123,7 @@ impl Janitor {
                         tenants,
                         "partitions of deleted tenants are still being read"
                     );
-                    RETRY.jittered(fruitless - 1, random::dice())
+                    self.inner.retry.jittered(fruitless - 1, random::dice())
                 }
                 Err(error) => {
                     fruitless += 1;
@@ -134,7 +133,7 @@ impl Janitor {
                         attempt = fruitless,
                         "cannot take deleted tenants away yet; trying again"
                     );
-                    RETRY.jittered(fruitless - 1, random::dice())
+                    self.inner.retry.jittered(fruitless - 1, random::dice())
                 }
             };
             tokio::select! {
@@ -208,7 +207,7 @@ fn sweep(inner: &Inner, stop: &CancellationToken) -> Result<(), StoreError> {
             LeafState::Detached | LeafState::Absent => {}
         }
         if unless_locked(drop_leaf(&mut client, tenant))?.is_some() {
-            delete_rows(&mut client, tenant, stop)?;
+            delete_rows(&mut client, tenant, inner.step_rows, stop)?;
         }
     }
     // The end of the session gives the lock back.
@@ -361,10 +360,11 @@ fn drop_leaf(client: &mut Client, tenant: TenantId) -> Result<(), StoreError> {
 fn delete_rows(
     client: &mut Client,
     tenant: TenantId,
+    step_rows: i64,
     stop: &CancellationToken,
 ) -> Result<(), StoreError> {
     for table in TABLES {
-        while delete_step(client, table, tenant)? == STEP_ROWS.unsigned_abs() {
+        while delete_step(client, table, tenant, step_rows)? == step_rows.unsigned_abs() {
             if stop.is_cancelled() {
                 return Ok(());
             }
@@ -384,6 +384,7 @@ fn delete_step(
     client: &mut Client,
     table: &'static str,
     tenant: TenantId,
+    step_rows: i64,
 ) -> Result<u64, StoreError> {
     client
         .execute_typed(
@@ -391,7 +392,7 @@ fn delete_step(
                 "DELETE FROM {table}
                  WHERE ctid = ANY (ARRAY(SELECT ctid FROM {table} WHERE tenant_id = $1 LIMIT $2))"
             ),
-            &[(&tenant.uuid(), Type::UUID), (&STEP_ROWS, Type::INT8)],
+            &[(&tenant.uuid(), Type::UUID), (&step_rows, Type::INT8)],
         )
         .map_err(StoreError::sql("delete the rows of a deleted tenant"))
 }

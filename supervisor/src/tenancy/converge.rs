@@ -18,8 +18,6 @@ use crate::{
     store::{stats, tenants},
 };
 
-/// Tenants converged at a time: declarations mostly wait for the broker's disk.
-const PARALLEL: usize = 8;
 /// How often rows are read again because the directory changed meanwhile, before the next round.
 const READ_ATTEMPTS: usize = 5;
 
@@ -47,6 +45,7 @@ impl Tenancy {
             debug!("tenants change faster than they are read; the next round tries again");
             return Ok(());
         }
+        let parallel = usize::from(self.config.supervision.converge_parallel);
         let tenants = self.directory.all();
         let wanted: HashSet<TenantId> = tenants.iter().map(|known| known.id).collect();
         let strays = self
@@ -55,10 +54,10 @@ impl Tenancy {
             .into_iter()
             .filter(|tenant| !wanted.contains(tenant));
         stream::iter(strays)
-            .for_each_concurrent(PARALLEL, |tenant| self.fleet.stop(tenant))
+            .for_each_concurrent(parallel, |tenant| self.fleet.stop(tenant))
             .await;
         stream::iter(tenants)
-            .for_each_concurrent(PARALLEL, |known| self.converge_one(known))
+            .for_each_concurrent(parallel, |known| self.converge_one(known))
             .await;
         Ok(())
     }
