@@ -20,7 +20,8 @@ AUTH='Authorization: Bearer {token}'
 JSON='Content-Type: application/json'
 
 # Create a tenant: a queue, a partition and a worker process of its own.
-TENANT=$(curl -sS -X POST \"$API/tenants\" -H \"$AUTH\" -H \"$JSON\" -d '{{\"name\": \"acme\", \"workers\": 2}}' | tee /dev/stderr | sed 's/.*\"id\":\"\\([^\"]*\\)\".*/\\1/'); echo
+ANSWER=$(curl -sS -X POST \"$API/tenants\" -H \"$AUTH\" -H \"$JSON\" -d '{{\"name\": \"acme\", \"workers\": 2}}'); echo \"$ANSWER\"
+TENANT=$(echo \"$ANSWER\" | sed 's/.*\"id\":\"\\([^\"]*\\)\".*/\\1/')
 
 # Post a message: 201 means that it is committed in the tenant's partition.
 curl -sS -i -X POST \"$API/messages/$TENANT\" -H \"$AUTH\" -H \"$JSON\" -d '{{\"payload\": {{\"hello\": \"world\"}}}}'; echo

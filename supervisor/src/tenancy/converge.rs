@@ -196,7 +196,9 @@ impl Progress {
 
     /// `None` when somebody is at it already.
     fn begin_removing(&self, tenant: TenantId) -> Option<Removing<'_>> {
-        self.lock().removing.insert(tenant).then_some(Removing {
+        let is_first = self.lock().removing.insert(tenant);
+        // Made only when it is handed out, and with the lock free again: dropping it takes the lock.
+        is_first.then(|| Removing {
             progress: self,
             tenant,
         })
@@ -206,5 +208,28 @@ impl Progress {
 impl Drop for Removing<'_> {
     fn drop(&mut self) {
         self.progress.lock().removing.remove(&self.tenant);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn one_at_a_time_removes_a_tenant() {
+        let progress = Progress::default();
+        let [tenant, other] = [1, 2].map(|number| TenantId::from(Uuid::from_u128(number)));
+        let first = progress.begin_removing(tenant);
+        assert!(first.is_some());
+        assert!(progress.begin_removing(tenant).is_none());
+        assert!(
+            progress.begin_removing(tenant).is_none(),
+            "a refusal changes nothing"
+        );
+        assert!(progress.begin_removing(other).is_some());
+        drop(first);
+        assert!(progress.begin_removing(tenant).is_some());
     }
 }
