@@ -17,6 +17,7 @@ pub mod telemetry;
 pub mod topology;
 
 #[cfg(test)]
+#[path = "../../docs/reference.rs"]
 mod reference;
 #[cfg(test)]
 mod reference_tests;

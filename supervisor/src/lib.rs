@@ -25,7 +25,7 @@ pub mod tenancy;
 pub mod vitals;
 
 #[cfg(test)]
-#[path = "../../shared/src/reference.rs"]
+#[path = "../../docs/reference.rs"]
 mod reference;
 #[cfg(test)]
 mod reference_tests;

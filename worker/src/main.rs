@@ -44,7 +44,7 @@ mod stats;
 mod store;
 
 #[cfg(test)]
-#[path = "../../shared/src/reference.rs"]
+#[path = "../../docs/reference.rs"]
 mod reference;
 #[cfg(test)]
 mod reference_tests;

@@ -1,7 +1,7 @@
 //! Reads the tables of `docs/reference.md`, for the tests that compare it with the code. Included
 //! by the tests of each program; part of none.
 
-const PAGE: &str = include_str!("../../docs/reference.md");
+const PAGE: &str = include_str!("reference.md");
 
 /// The cells of the tables in a section, one row after another; backticks are removed.
 ///
