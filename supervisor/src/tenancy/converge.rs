@@ -2,8 +2,8 @@
 //! returns and when the supervisor gains or loses its charge. Always the same functions.
 
 use std::{
-    collections::{HashMap, HashSet},
-    sync::{Mutex, MutexGuard, PoisonError},
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use futures_util::{StreamExt, stream};
@@ -21,7 +21,10 @@ use crate::{
 /// How often rows are read again because the directory changed meanwhile, before the next round.
 const READ_ATTEMPTS: usize = 5;
 
-/// What need not be done again.
+/// Held by whoever acts on a tenant.
+type Turn = Arc<tokio::sync::Mutex<()>>;
+
+/// What need not be done again, and who is at what.
 #[derive(Debug, Default)]
 pub struct Progress {
     inner: Mutex<Inner>,
@@ -31,8 +34,8 @@ pub struct Progress {
 struct Inner {
     /// By tenant: the epoch of the broker's connection in which its queues were declared.
     declared: HashMap<TenantId, u64>,
-    /// Tenants that somebody is removing just now.
-    removing: HashSet<TenantId>,
+    /// By tenant: who holds it acts on the tenant; everybody else waits or passes by.
+    turns: HashMap<TenantId, Turn>,
 }
 
 impl Tenancy {
@@ -46,18 +49,15 @@ impl Tenancy {
             return Ok(());
         }
         let parallel = usize::from(self.config.supervision.converge_parallel);
-        let tenants = self.directory.all();
-        let wanted: HashSet<TenantId> = tenants.iter().map(|known| known.id).collect();
-        let strays = self
-            .fleet
-            .tenants()
-            .into_iter()
-            .filter(|tenant| !wanted.contains(tenant));
+        // A tenant enters the directory before the fleet: whoever is in the fleet now and not in
+        // the directory after that is wanted no more.
+        let running = self.fleet.tenants().into_iter();
+        let strays = running.filter(|tenant| self.directory.get(*tenant).is_none());
         stream::iter(strays)
             .for_each_concurrent(parallel, |tenant| self.fleet.stop(tenant))
             .await;
-        stream::iter(tenants)
-            .for_each_concurrent(parallel, |known| self.converge_one(known))
+        stream::iter(self.directory.all())
+            .for_each_concurrent(parallel, |known| self.converge_one(known.id))
             .await;
         Ok(())
     }
@@ -70,22 +70,24 @@ impl Tenancy {
             .await;
     }
 
-    /// Converges one tenant. Repeating it is harmless.
-    pub(super) async fn converge_one(&self, known: Known) {
+    /// Converges one tenant, unless somebody is at it just now: then the next round does.
+    async fn converge_one(&self, id: TenantId) {
+        let turn = self.progress.turn_of(id);
+        let Ok(_turn) = turn.try_lock() else { return };
+        // Read with the turn taken, so nothing older than what others did in theirs.
+        let Some(known) = self.directory.get(id) else {
+            return;
+        };
         let outcome = match known.state {
             TenantState::Active => self.keep(known).await,
-            TenantState::Deleting => match self.remove(known).await {
-                // Whoever deletes it just now will finish, or the next round does.
-                Ok(_) | Err(Error::TenantDeleting(_)) => Ok(()),
-                Err(error) => Err(error),
-            },
+            TenantState::Deleting => self.remove(known).await.map(drop),
             TenantState::Dropping => {
                 self.janitor.wake();
                 Ok(())
             }
         };
         if let Err(error) = outcome {
-            warn!(tenant.id = %known.id, error = %Chain(&error), "tenant {} does not converge; trying again", known.id);
+            warn!(tenant.id = %id, error = %Chain(&error), "tenant {id} does not converge; trying again");
         }
     }
 
@@ -103,17 +105,10 @@ impl Tenancy {
 
     /// Declares the queues of a tenant if this connection to the broker has not yet, and has its
     /// worker run. The worker runs even if the queues cannot be declared now: they may exist, and
-    /// it waits for the broker by itself.
-    async fn keep(&self, known: Known) -> Result<(), Error> {
+    /// it waits for the broker by itself. Whoever calls has the tenant's turn.
+    pub(super) async fn keep(&self, known: Known) -> Result<(), Error> {
         let declared = self.declare(known).await;
-        // The row may be older than a deletion that has begun since; the directory is not.
-        if self
-            .directory
-            .get(known.id)
-            .is_some_and(|now| now.state == TenantState::Active)
-        {
-            self.fleet.ensure(self.desired(known));
-        }
+        self.fleet.ensure(self.desired(known));
         declared
     }
 
@@ -135,12 +130,10 @@ impl Tenancy {
         Ok(())
     }
 
-    /// Drains a tenant's worker, deletes its queues and hands its rows to the janitor.
+    /// Drains a tenant's worker, deletes its queues and hands its rows to the janitor. Whoever calls
+    /// has the tenant's turn.
     pub(super) async fn remove(&self, known: Known) -> Result<Deleted, Error> {
         let id = known.id;
-        let Some(_removing) = self.progress.begin_removing(id) else {
-            return Err(Error::TenantDeleting(id));
-        };
         self.fleet.stop(id).await;
         let messages_unprocessed = self
             .broker
@@ -152,7 +145,7 @@ impl Tenancy {
             .run(move |client| tenants::mark_dropping(client, id))
             .await?;
         self.directory.remove(id);
-        self.progress.lock().declared.remove(&id);
+        self.progress.forget(id);
         self.waiters.forget(id);
         self.depths.forget(id);
         self.metrics.forget(id);
@@ -183,31 +176,21 @@ impl Tenancy {
     }
 }
 
-/// Marks a tenant as being removed, until dropped.
-struct Removing<'a> {
-    progress: &'a Progress,
-    tenant: TenantId,
-}
-
 impl Progress {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `None` when somebody is at it already.
-    fn begin_removing(&self, tenant: TenantId) -> Option<Removing<'_>> {
-        let is_first = self.lock().removing.insert(tenant);
-        // Made only when it is handed out, and with the lock free again: dropping it takes the lock.
-        is_first.then(|| Removing {
-            progress: self,
-            tenant,
-        })
+    /// The turn of a tenant, to be locked by whoever acts on it.
+    pub(super) fn turn_of(&self, tenant: TenantId) -> Turn {
+        Turn::clone(self.lock().turns.entry(tenant).or_default())
     }
-}
 
-impl Drop for Removing<'_> {
-    fn drop(&mut self) {
-        self.progress.lock().removing.remove(&self.tenant);
+    /// Forgets a tenant that is none (any more).
+    pub(super) fn forget(&self, tenant: TenantId) {
+        let mut inner = self.lock();
+        inner.declared.remove(&tenant);
+        inner.turns.remove(&tenant);
     }
 }
 
@@ -218,18 +201,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_at_a_time_removes_a_tenant() {
+    fn one_at_a_time_acts_on_a_tenant() {
         let progress = Progress::default();
         let [tenant, other] = [1, 2].map(|number| TenantId::from(Uuid::from_u128(number)));
-        let first = progress.begin_removing(tenant);
-        assert!(first.is_some());
-        assert!(progress.begin_removing(tenant).is_none());
+        let first = progress.turn_of(tenant);
+        let held = first.try_lock().expect("nobody has it");
+        assert!(progress.turn_of(tenant).try_lock().is_err());
         assert!(
-            progress.begin_removing(tenant).is_none(),
+            progress.turn_of(tenant).try_lock().is_err(),
             "a refusal changes nothing"
         );
-        assert!(progress.begin_removing(other).is_some());
-        drop(first);
-        assert!(progress.begin_removing(tenant).is_some());
+        assert!(progress.turn_of(other).try_lock().is_ok());
+        drop(held);
+        assert!(progress.turn_of(tenant).try_lock().is_ok());
     }
 }

@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use jatis_shared::{config::Config, ids::TenantId, schema::TenantState};
-use tracing::info;
+use jatis_shared::{config::Config, ids::TenantId, schema::TenantState, telemetry::Chain};
+use tracing::{info, warn};
 
 use crate::{
     broker::Broker,
@@ -66,19 +66,41 @@ impl Tenancy {
             workers: new.workers.unwrap_or(self.config.workers),
             topology: self.config.rabbitmq.queue_type,
         };
-        let row = match tenants::create(&self.db, row).await? {
-            Creation::Created(row) => row,
-            Creation::Exists => return Err(Error::TenantExists(id)),
-            Creation::Leaving => return Err(Error::TenantDeleting(id)),
-        };
-        info!(tenant.id = %id, number = u32::from(row.number), "tenant {id} created");
-        let known = known(&row);
-        self.directory.set(known);
-        self.converge_one(known).await;
+        let row = self.make(row).await?;
         self.fleet
             .ready(id, self.config.supervision.ready_timeout)
             .await;
         self.shown_one(row).await
+    }
+
+    /// Makes a tenant's row and partition, and has its queues and worker follow.
+    async fn make(&self, new: tenants::NewRow) -> Result<TenantRow, Error> {
+        let id = new.id;
+        let turn = self.progress.turn_of(id);
+        let _turn = turn.lock().await;
+        let created = match tenants::create(&self.db, new).await {
+            Ok(Creation::Created(row)) => Ok(row),
+            Ok(Creation::Exists) => Err(Error::TenantExists(id)),
+            Ok(Creation::Leaving) => Err(Error::TenantDeleting(id)),
+            Err(error) => Err(error.into()),
+        };
+        let row = match created {
+            Ok(row) => row,
+            Err(error) => {
+                // No turn is kept for an id that became no tenant.
+                if self.directory.get(id).is_none() {
+                    self.progress.forget(id);
+                }
+                return Err(error);
+            }
+        };
+        info!(tenant.id = %id, number = u32::from(row.number), "tenant {id} created");
+        let known = known(&row);
+        self.directory.set(known);
+        if let Err(error) = self.keep(known).await {
+            warn!(tenant.id = %id, error = %Chain(&error), "tenant {id} has no queues yet; trying again");
+        }
+        Ok(row)
     }
 
     /// One tenant with what runs for it.
@@ -127,6 +149,9 @@ impl Tenancy {
     /// When there is no such tenant, it is being deleted, or the database is away.
     pub async fn resize(&self, id: TenantId, workers: u16) -> Result<Resized, Error> {
         self.stage.serving()?;
+        self.directory.get(id).ok_or(Error::TenantNotFound(id))?;
+        let turn = self.progress.turn_of(id);
+        let _turn = turn.lock().await;
         let updated = self
             .db
             .run(move |client| tenants::set_workers(client, id, workers))
@@ -150,12 +175,20 @@ impl Tenancy {
     pub async fn delete(&self, id: TenantId) -> Result<Deleted, Error> {
         self.stage.serving()?;
         let row = self.row(id).await?;
+        let turn = self.progress.turn_of(id);
+        let _turn = turn.lock().await;
         if !self
             .db
             .run(move |client| tenants::mark_deleting(client, id))
             .await?
         {
-            return Err(Error::TenantDeleting(id));
+            // Somebody else has begun it, or has ended it while this request waited for its turn.
+            let is_gone = self.directory.get(id).is_none();
+            return Err(if is_gone {
+                Error::TenantNotFound(id)
+            } else {
+                Error::TenantDeleting(id)
+            });
         }
         let known = Known {
             state: TenantState::Deleting,
