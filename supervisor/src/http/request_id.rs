@@ -9,6 +9,8 @@ use hyper::{
 use jiff::Timestamp;
 use uuid::Builder;
 
+use crate::random;
+
 /// The header that carries it both ways.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest id taken from a client, characters.
@@ -32,9 +34,8 @@ impl RequestId {
     }
 
     fn new(now: Timestamp) -> Self {
-        let mut random = [0; 10];
-        // Without random bytes the id is only less unique; a request is not refused for that.
-        getrandom::fill(&mut random).ok();
+        let bits = (u128::from(random::bits()) << 64) | u128::from(random::bits());
+        let [random @ .., _, _, _, _, _, _] = bits.to_be_bytes();
         let millis = u64::try_from(now.as_millisecond()).unwrap_or(0);
         let uuid = Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
         Self(uuid.to_string().into())
