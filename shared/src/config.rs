@@ -24,6 +24,7 @@ pub struct Config {
     pub http: Http,
     pub auth: Auth,
     pub messages: Messages,
+    pub sweep: Sweep,
     pub worker: Worker,
     pub supervision: Supervision,
     pub log: Log,
@@ -37,6 +38,10 @@ pub struct RabbitMq {
     pub publisher_connections: u16,
     pub publisher_channels: u16,
     pub max_publishing: u32,
+    pub coalesce: bool,
+    pub coalesce_messages: u16,
+    /// Bytes.
+    pub coalesce_bytes: u32,
     /// Bytes.
     pub frame_max: u32,
     /// Bytes.
@@ -153,10 +158,28 @@ pub struct Messages {
     #[serde(with = "duration")]
     pub wait_for_store: Duration,
     #[serde(with = "duration")]
+    pub max_wait: Duration,
+    #[serde(with = "duration")]
     pub publish_timeout: Duration,
     pub max_waiting: u32,
     /// Bytes.
     pub max_page_bytes: u32,
+    #[serde(with = "duration")]
+    pub idempotency_window: Duration,
+}
+
+/// `sweep`: how long is kept what is not kept for ever.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Sweep {
+    #[serde(with = "duration")]
+    pub interval: Duration,
+    pub rows: u32,
+    #[serde(with = "duration")]
+    pub tombstones_after: Duration,
+    #[serde(with = "duration")]
+    pub minute_counts_after: Duration,
+    #[serde(with = "duration")]
+    pub amqp_keys_after: Duration,
 }
 
 /// `worker`: the pipeline of one tenant.
@@ -228,6 +251,8 @@ pub struct Supervision {
     pub converge_interval: Duration,
     pub converge_parallel: u16,
     #[serde(with = "duration")]
+    pub drain_interval: Duration,
+    #[serde(with = "duration")]
     pub depth_interval: Duration,
     pub command_queue: u16,
     #[serde(with = "duration")]
@@ -268,12 +293,14 @@ pub enum LogFormat {
 impl Config {
     /// Unacknowledged deliveries a worker may hold: enough for a full batch in every thread and one
     /// more, within `worker.max_unacked_bytes`. Fixed while its consumer lives, so it follows from
-    /// `worker.max_threads` and not from the tenant's present threads.
+    /// `worker.max_threads` and not from the tenant's present threads; and batches may wait in the
+    /// queue from a time when `rabbitmq.coalesce` was on, so they count even if it is off.
     #[must_use]
     pub fn prefetch(&self) -> u16 {
         let wanted =
             (u64::from(self.worker.max_threads) + 1) * u64::from(self.worker.max_batch_rows);
-        let affordable = self.worker.max_unacked_bytes / u64::from(self.http.max_body_bytes.max(1));
+        let largest_delivery = self.http.max_body_bytes.max(self.rabbitmq.coalesce_bytes);
+        let affordable = self.worker.max_unacked_bytes / u64::from(largest_delivery.max(1));
         u16::try_from(wanted.min(affordable).clamp(64, 2000)).unwrap_or(2000)
     }
 

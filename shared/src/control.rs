@@ -46,7 +46,8 @@ pub enum Command {
     Resize { threads: u16, connections: u16 },
     /// A retry queue exists now.
     Rung { delay_ms: u64 },
-    /// Stop consuming, stay connected.
+    /// Stop consuming and stay connected: what has begun is finished, the rest given back. Absolute
+    /// like `Resume`; the heartbeat tells when it is done, and contradicts while it is not.
     Pause,
     /// Consume again.
     Resume,
@@ -91,7 +92,7 @@ pub enum Event {
     },
     /// What it gave up for good before its first byte from the outside.
     Confined(Confinement),
-    /// It consumes.
+    /// It consumes, or is connected and does not because it is paused.
     Ready { connect_ms: u64 },
     /// Every `supervision.heartbeat_interval`, made from real progress.
     Heartbeat(Heartbeat),
@@ -136,6 +137,9 @@ pub struct Spec {
     pub threads: u16,
     /// Database connections, 1 to `threads`.
     pub connections: u16,
+    /// Not to consume before a `Resume`.
+    #[serde(default)]
+    pub paused: bool,
     /// Unacknowledged deliveries it may hold, fixed for the consumer's life.
     pub prefetch: u16,
     /// Its mint starts above this tick.
@@ -179,6 +183,9 @@ pub struct Heartbeat {
     /// Messages of batches that were tried again.
     pub retried: u64,
     pub waiting_for: Option<Dependency>,
+    /// It consumes nothing, because it shall not, and holds nothing any more.
+    #[serde(default)]
+    pub paused: bool,
     /// The latest tick of its mint.
     pub last_tick: u64,
 }

@@ -9,6 +9,11 @@
 //! ```text
 //! id: 16 bytes │ payload length: u32, big-endian │ payload: that many bytes of JSON
 //! ```
+//!
+//! Its property `message_id` is the id of its first message. A header that is a flag of a message
+//! holds of a batch when it holds of any message in it, so a reader of such a header does for some
+//! messages what it need not do, and never misses one. Other headers a batch has none: what tells
+//! messages apart belongs into the entries of a later version.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use uuid::Uuid;
@@ -23,9 +28,9 @@ pub const BATCH: &str = "jatis.v1.batch";
 pub const MESSAGE_CONTENT_TYPE: &str = "application/json";
 /// The property `content_type` of a batch.
 pub const BATCH_CONTENT_TYPE: &str = "application/vnd.jatis.batch.v1";
-/// Header, a boolean: somebody waits to hear that this message is stored.
+/// Header, a boolean: somebody waits to hear that this message, or one of this batch, is stored.
 pub const HEADER_AWAITED: &str = "jatis-awaited";
-/// Header, text: the id of the request that published the message.
+/// Header of one message, text: the id of the request that published it.
 pub const HEADER_REQUEST_ID: &str = "jatis-request-id";
 
 const ENTRY_HEAD_BYTES: usize = 16 + 4;
@@ -39,6 +44,12 @@ pub enum BadBatch {
     Truncated,
 }
 
+/// What a payload of this many bytes adds to the body of a batch, bytes.
+#[must_use]
+pub const fn entry_bytes(payload_bytes: usize) -> usize {
+    ENTRY_HEAD_BYTES + payload_bytes
+}
+
 /// Packs messages into the body of a batch.
 ///
 /// # Panics
@@ -47,7 +58,7 @@ pub enum BadBatch {
 pub fn pack(messages: &[(MessageId, Bytes)]) -> Bytes {
     let size = messages
         .iter()
-        .map(|(_, payload)| ENTRY_HEAD_BYTES + payload.len())
+        .map(|(_, payload)| entry_bytes(payload.len()))
         .sum();
     let mut body = BytesMut::with_capacity(size);
     for (id, payload) in messages {
@@ -101,6 +112,7 @@ mod tests {
             let messages: Vec<(MessageId, Bytes)> =
                 parts.into_iter().map(|(id, body)| (MessageId::from(Uuid::from_u128(id)), Bytes::from(body))).collect();
             let body = pack(&messages);
+            prop_assert_eq!(body.len(), messages.iter().map(|(_, payload)| entry_bytes(payload.len())).sum::<usize>());
             prop_assert_eq!(unpack(body.clone()), Ok(messages.clone()));
 
             let cut = cut % body.len();

@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod control;
+pub mod counts;
 pub mod envelope;
 pub mod exit;
 pub mod ids;

@@ -2,7 +2,8 @@
 //!
 //! A payload stays the text the client sent; nothing here builds a tree. The bounds lie well
 //! inside what `jsonb` takes (its numbers may have 131,072 digits before the point), so that a
-//! payload that passes can always be stored, read and parsed by an ordinary JSON library.
+//! payload that passes can always be stored and read. `jsonb` gives numbers back written out: six
+//! bytes of `1e308,` become 311, so the zeros of a whole payload are bounded as well.
 
 use serde_json::value::RawValue;
 
@@ -12,6 +13,9 @@ pub const MAX_DEPTH: usize = 128;
 pub const MAX_DIGITS: usize = 1000;
 /// Largest absolute value of a number's exponent.
 pub const MAX_EXPONENT: u32 = 308;
+/// Largest sum of the absolute values of all exponents: about as many bytes is a payload longer
+/// when it is read than when it was sent. PostgreSQL gives back no text beyond 1 GiB.
+pub const MAX_ZEROS: u32 = 16 * 1024 * 1024;
 
 /// Why a payload cannot be stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -24,6 +28,8 @@ pub enum Unstorable {
     LoneSurrogate,
     #[error("a number's exponent is beyond {MAX_EXPONENT}")]
     Exponent,
+    #[error("its numbers, written out, have more than {MAX_ZEROS} zeros")]
+    Zeros,
     #[error("a number has more than {MAX_DIGITS} digits")]
     Digits,
     #[error("arrays and objects are nested more than {MAX_DEPTH} deep")]
@@ -45,11 +51,18 @@ pub fn check(body: &[u8]) -> Result<(), Unstorable> {
 /// The first reason found why `jsonb` could not store the payload.
 pub fn scan(json: &str) -> Result<(), Unstorable> {
     let bytes = json.as_bytes();
-    let (mut at, mut depth) = (0, 0_usize);
+    let (mut at, mut depth, mut zeros) = (0, 0_usize, 0_u32);
     while let Some(&byte) = bytes.get(at) {
         at = match byte {
             b'"' => string(bytes, at + 1)?,
-            b'-' | b'0'..=b'9' => number(bytes, at)?,
+            b'-' | b'0'..=b'9' => {
+                let (end, exponent) = number(bytes, at)?;
+                zeros = zeros.saturating_add(exponent);
+                if zeros > MAX_ZEROS {
+                    return Err(Unstorable::Zeros);
+                }
+                end
+            }
             b'[' | b'{' if depth == MAX_DEPTH => return Err(Unstorable::Depth),
             b'[' | b'{' => {
                 depth += 1;
@@ -97,8 +110,9 @@ fn code_unit(bytes: &[u8], at: usize) -> Option<u16> {
     u16::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()
 }
 
-/// Passes a number that starts at `at`.
-fn number(bytes: &[u8], at: usize) -> Result<usize, Unstorable> {
+/// Passes a number that starts at `at`; gives the place behind its end, and its exponent without
+/// the sign.
+fn number(bytes: &[u8], at: usize) -> Result<(usize, u32), Unstorable> {
     let rest = bytes.get(at..).unwrap_or_default();
     let length = rest
         .iter()
@@ -122,7 +136,7 @@ fn number(bytes: &[u8], at: usize) -> Result<usize, Unstorable> {
     if exponent > MAX_EXPONENT {
         return Err(Unstorable::Exponent);
     }
-    Ok(at + length)
+    Ok((at + length, exponent))
 }
 
 #[cfg(test)]
@@ -130,6 +144,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn numbers_that_become_too_long_when_they_are_read_are_refused() {
+        let many = |count: u32| {
+            let numbers = "-1e-308,".repeat(usize::try_from(count).expect("it fits"));
+            format!("[{numbers}1]")
+        };
+        let most = MAX_ZEROS / MAX_EXPONENT;
+        assert_eq!(check(many(most).as_bytes()), Ok(()));
+        assert_eq!(check(many(most + 1).as_bytes()), Err(Unstorable::Zeros));
+    }
 
     #[test]
     fn what_jsonb_refuses_is_refused() {

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::{
     config::load::DEFAULTS,
+    envelope,
     exit::ExitCode,
     ids::TenantId,
     reference::{rows, words},
@@ -82,6 +83,32 @@ fn every_queue_is_described_with_its_arguments() {
             row("", &dead_letter_queue(tenant)),
         ]
     );
+}
+
+#[test]
+fn every_kind_of_amqp_message_is_described_with_its_headers() {
+    let described = rows("AMQP messages");
+    for (row, kind, content_type, headers) in [
+        (
+            0,
+            envelope::MESSAGE,
+            envelope::MESSAGE_CONTENT_TYPE,
+            &[envelope::HEADER_AWAITED, envelope::HEADER_REQUEST_ID][..],
+        ),
+        (
+            1,
+            envelope::BATCH,
+            envelope::BATCH_CONTENT_TYPE,
+            &[envelope::HEADER_AWAITED],
+        ),
+    ] {
+        let row = &described[row];
+        assert_eq!((row[0].as_str(), row[2].as_str()), (kind, content_type));
+        for header in headers {
+            assert!(row[4].contains(header), "{header} of {kind}");
+        }
+    }
+    assert_eq!(described.len(), 2);
 }
 
 #[test]

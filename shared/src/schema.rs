@@ -21,6 +21,10 @@ pub fn leaf(tenant: TenantId) -> String {
 pub enum TenantState {
     /// Its worker shall run.
     Active,
+    /// Its worker shall run and consume nothing; messages are accepted.
+    Paused,
+    /// Its worker stores what is queued, then it is deleted; publishing answers 410.
+    Draining,
     /// Its worker is drained and its queues are removed; publishing answers 410.
     Deleting,
     /// Queues and worker are gone, nothing of it is visible; the janitor takes its rows away.
@@ -29,13 +33,21 @@ pub enum TenantState {
 
 impl TenantState {
     /// Every state, for the reference and its test.
-    pub const ALL: [Self; 3] = [Self::Active, Self::Deleting, Self::Dropping];
+    pub const ALL: [Self; 5] = [
+        Self::Active,
+        Self::Paused,
+        Self::Draining,
+        Self::Deleting,
+        Self::Dropping,
+    ];
 
     /// As stored.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Active => "active",
+            Self::Paused => "paused",
+            Self::Draining => "draining",
             Self::Deleting => "deleting",
             Self::Dropping => "dropping",
         }

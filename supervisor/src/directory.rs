@@ -2,7 +2,8 @@
 //!
 //! A copy of rows in the database, never the truth. `tenancy` writes it, after each change and on
 //! each convergence; everybody else reads. A copy taken from rows that were read before a later
-//! change is refused ([`Directory::replace`]).
+//! change is refused ([`Directory::replace`]). Beside the copy it counts the publishes under way, so
+//! that whoever drains a tenant can wait for those that were let in before it was closed.
 
 use std::{
     collections::HashMap,
@@ -14,6 +15,7 @@ use jatis_shared::{
     schema::TenantState,
     topology::QueueType,
 };
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 /// What is known of a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,15 +41,51 @@ pub struct Directory {
 #[derive(Debug, Default)]
 struct Inner {
     version: u64,
-    tenants: HashMap<TenantId, Known>,
+    tenants: HashMap<TenantId, Entry>,
     numbers: HashMap<TenantNumber, TenantId>,
 }
+
+#[derive(Debug)]
+struct Entry {
+    known: Known,
+    publishing: TaskTracker,
+}
+
+/// A publish under way; counted until the last clone is dropped, which is to be when its fate is
+/// known.
+pub type Passage = TaskTrackerToken;
 
 impl Directory {
     /// What is known of a tenant.
     #[must_use]
     pub fn get(&self, tenant: TenantId) -> Option<Known> {
-        self.read().tenants.get(&tenant).copied()
+        let inner = self.read();
+        inner.tenants.get(&tenant).map(|entry| entry.known)
+    }
+
+    /// What is known of a tenant that is to be published to, and the passage of the publish. The two
+    /// are one step: whoever closes a tenant and then waits for [`published`](Self::published)
+    /// misses no publish that saw it open.
+    #[must_use]
+    pub fn enter(&self, tenant: TenantId) -> Option<(Known, Passage)> {
+        let inner = self.read();
+        let entry = inner.tenants.get(&tenant)?;
+        Some((entry.known, entry.publishing.token()))
+    }
+
+    /// Waits until no publish to the tenant is under way; none shall be let in any more.
+    ///
+    /// Cancel-safe.
+    pub async fn published(&self, tenant: TenantId) {
+        let publishing = self
+            .read()
+            .tenants
+            .get(&tenant)
+            .map(|entry| entry.publishing.clone());
+        if let Some(publishing) = publishing {
+            publishing.close();
+            publishing.wait().await;
+        }
     }
 
     /// The tenant whose messages carry this number.
@@ -71,7 +109,8 @@ impl Directory {
     /// The tenants, in no order.
     #[must_use]
     pub fn all(&self) -> Vec<Known> {
-        self.read().tenants.values().copied().collect()
+        let inner = self.read();
+        inner.tenants.values().map(|entry| entry.known).collect()
     }
 
     /// Notes a tenant that was created or changed.
@@ -85,8 +124,8 @@ impl Directory {
     pub fn remove(&self, tenant: TenantId) {
         let mut inner = self.write();
         inner.version += 1;
-        if let Some(known) = inner.tenants.remove(&tenant) {
-            inner.numbers.remove(&known.number);
+        if let Some(entry) = inner.tenants.remove(&tenant) {
+            inner.numbers.remove(&entry.known.number);
         }
     }
 
@@ -104,9 +143,12 @@ impl Directory {
         if inner.version != read_at.0 {
             return false;
         }
-        inner.tenants.clear();
+        let mut before = std::mem::take(&mut inner.tenants);
         inner.numbers.clear();
         for known in rows {
+            if let Some(entry) = before.remove(&known.id) {
+                inner.tenants.insert(known.id, entry);
+            }
             inner.insert(known);
         }
         true
@@ -124,12 +166,17 @@ impl Directory {
 impl Inner {
     fn insert(&mut self, known: Known) {
         self.numbers.insert(known.number, known.id);
-        self.tenants.insert(known.id, known);
+        let entry = self.tenants.entry(known.id).or_insert_with(|| Entry {
+            known,
+            publishing: TaskTracker::new(),
+        });
+        entry.known = known;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
     use uuid::Uuid;
 
     use super::*;
@@ -157,6 +204,23 @@ mod tests {
         assert_eq!(directory.get(active.id), Some(deleting));
         assert!(directory.replace(directory.version(), [active]));
         assert_eq!(directory.get(active.id), Some(active));
+    }
+
+    #[tokio::test]
+    async fn who_closes_a_tenant_can_wait_for_the_publishes_that_were_let_in() {
+        let directory = Directory::default();
+        let open = known(7, TenantState::Active);
+        let closed = known(7, TenantState::Draining);
+        directory.set(open);
+        let (seen, passage) = directory.enter(open.id).expect("it is known");
+        assert_eq!(seen, open);
+        directory.set(closed);
+        assert!(directory.replace(directory.version(), [closed]));
+        let mut published = std::pin::pin!(directory.published(open.id));
+        assert_eq!(published.as_mut().now_or_never(), None, "one is under way");
+        drop(passage);
+        published.await;
+        directory.published(open.id).await;
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub mod reign;
 pub mod signals;
 pub mod stage;
 pub mod store;
+pub mod sweeper;
 pub mod tenancy;
 pub mod vitals;
 

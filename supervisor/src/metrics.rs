@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use jatis_shared::ids::TenantId;
 use prometheus::{
-    HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 use crate::fleet::Progress;
@@ -16,6 +17,9 @@ use crate::fleet::Progress;
 const DURATION_BUCKETS: [f64; 14] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 ];
+/// Upper bounds of the messages in one AMQP message: from a message alone to the default of
+/// `rabbitmq.coalesce_messages`.
+const PUBLISH_BUCKETS: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
 /// The values of `messages_processed_total{status}`.
 const SUCCESS: &str = "success";
 const RETRY: &str = "retry";
@@ -31,6 +35,8 @@ pub struct Metrics {
     processed: IntCounterVec,
     depth: IntGaugeVec,
     workers: IntGaugeVec,
+    swept: IntCounterVec,
+    published: Histogram,
 }
 
 impl Default for Metrics {
@@ -54,6 +60,10 @@ impl Metrics {
         let durations = HistogramOpts::new(
             "http_request_duration_seconds",
             "Time from a request's head to its answer.",
+        );
+        let published = HistogramOpts::new(
+            "jatis_publish_messages",
+            "Messages in each AMQP message that was published and confirmed.",
         );
         let metrics = Self {
             registry: Registry::new(),
@@ -84,6 +94,14 @@ impl Metrics {
                 Opts::new("active_workers_total", "Live pool threads of a tenant."),
                 &["tenant_id"],
             )?,
+            swept: IntCounterVec::new(
+                Opts::new(
+                    "jatis_swept_rows_total",
+                    "Rows deleted because they were too old.",
+                ),
+                &["table"],
+            )?,
+            published: Histogram::with_opts(published.buckets(PUBLISH_BUCKETS.to_vec()))?,
         };
         let registry = &metrics.registry;
         registry.register(Box::new(metrics.requests.clone()))?;
@@ -92,6 +110,8 @@ impl Metrics {
         registry.register(Box::new(metrics.processed.clone()))?;
         registry.register(Box::new(metrics.depth.clone()))?;
         registry.register(Box::new(metrics.workers.clone()))?;
+        registry.register(Box::new(metrics.swept.clone()))?;
+        registry.register(Box::new(metrics.published.clone()))?;
         Ok(metrics)
     }
 
@@ -104,6 +124,12 @@ impl Metrics {
         self.durations
             .with_label_values(&[method, endpoint])
             .observe(took.as_secs_f64());
+    }
+
+    /// The broker has confirmed an AMQP message that carries this many messages.
+    pub fn observe_publish(&self, messages: usize) {
+        let messages = u32::try_from(messages).unwrap_or(u32::MAX);
+        self.published.observe(f64::from(messages));
     }
 
     /// A tenant's worker has got on by this much.
@@ -140,6 +166,11 @@ impl Metrics {
             .set(i64::try_from(tenants).unwrap_or(i64::MAX));
     }
 
+    /// So many rows of a table were too old.
+    pub fn swept(&self, table: &'static str, rows: u64) {
+        self.swept.with_label_values(&[table]).inc_by(rows);
+    }
+
     /// Removes the series of a tenant that is no more.
     pub fn forget(&self, tenant: TenantId) {
         let tenant = tenant.to_string();
@@ -169,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_name_of_the_first_release_moves_and_a_tenants_series_end_with_it() {
+    fn each_metric_moves_and_a_tenants_series_end_with_it() {
         let (metrics, tenant) = (Metrics::new(), TenantId::from(Uuid::nil()));
         metrics.observe_request("GET", "/tenants/{id}", "200", Duration::from_millis(3));
         metrics.set_active_tenants(2);
@@ -183,6 +214,8 @@ mod tests {
         );
         metrics.set_depth(tenant, 7);
         metrics.set_workers(tenant, 4);
+        metrics.observe_publish(1);
+        metrics.observe_publish(5);
         let text = metrics.render().unwrap();
         for line in [
             "http_requests_total{endpoint=\"/tenants/{id}\",method=\"GET\",status=\"200\"} 1",
@@ -193,6 +226,9 @@ mod tests {
             "messages_processed_total{status=\"retry\",tenant_id=\"00000000-0000-0000-0000-000000000000\"} 0",
             "message_queue_depth{tenant_id=\"00000000-0000-0000-0000-000000000000\"} 7",
             "active_workers_total{tenant_id=\"00000000-0000-0000-0000-000000000000\"} 4",
+            "jatis_publish_messages_bucket{le=\"4\"} 1",
+            "jatis_publish_messages_sum 6",
+            "jatis_publish_messages_count 2",
         ] {
             assert!(
                 text.lines().any(|found| found == line),

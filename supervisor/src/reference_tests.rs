@@ -6,6 +6,7 @@ use jatis_shared::ids::TenantId;
 use uuid::Uuid;
 
 use crate::{
+    cli::Exit,
     fleet::{Progress, StateName},
     http::problem::PROBLEMS,
     metrics::Metrics,
@@ -26,6 +27,12 @@ fn every_state_is_described_with_its_status() {
         )
     });
     assert_eq!(described, states);
+}
+
+#[test]
+fn every_exit_code_is_described() {
+    let codes = Exit::ALL.map(|exit| exit.code().to_string());
+    assert_eq!(words("Exit codes of jatis"), codes);
 }
 
 #[test]
@@ -62,6 +69,7 @@ fn every_metric_is_described() {
     metrics.progress(tenant, Progress::default());
     metrics.set_depth(tenant, 0);
     metrics.set_workers(tenant, 0);
+    metrics.swept("amqp_keys", 0);
     let text = metrics.render().expect("metrics are text");
     let names: BTreeSet<String> = text
         .lines()

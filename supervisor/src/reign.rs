@@ -28,6 +28,7 @@ use crate::{
         installation::{Hold, Identity, Installation},
         migrate,
     },
+    sweeper::Sweeper,
     tenancy::Tenancy,
     vitals::Vitals,
 };
@@ -36,6 +37,7 @@ use crate::{
 pub struct Reign {
     pub tenancy: Tenancy,
     pub vitals: Vitals,
+    pub sweeper: Sweeper,
     /// Raised above every id of earlier supervisors before the first message is accepted.
     pub mint: Arc<Mint>,
     pub stage: watch::Sender<Stage>,
@@ -142,6 +144,8 @@ impl Reign {
             self.converge(&over),
             self.vitals.observe(&over),
             self.tenancy.janitor.run(&over),
+            self.tenancy.tasks.run(&over),
+            self.sweeper.run(&over),
         );
     }
 

@@ -1,6 +1,6 @@
 //! How jatis is: the checks behind `/health`, and the numbers that only looking brings up to date.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use jatis_shared::ids::{Mint, TICKS_PER_SECOND, TenantId, ticks};
 use jiff::{SignedDuration, Timestamp};
@@ -162,11 +162,19 @@ impl Vitals {
             depths,
             fleet,
             metrics,
+            progress,
             ..
         } = &self.tenancy;
         let tenants: Vec<TenantId> = directory.all().iter().map(|known| known.id).collect();
         match broker.depths(&tenants).await {
-            Ok(ready) => depths.replace(ready),
+            Ok(ready) => {
+                let told: HashSet<TenantId> = ready.iter().map(|(tenant, _)| *tenant).collect();
+                // Nobody else notices if the worker is paused.
+                for tenant in tenants.iter().filter(|tenant| !told.contains(tenant)) {
+                    progress.undeclared(*tenant);
+                }
+                depths.replace(ready);
+            }
             Err(error) => debug!(%error, "the depths of queues are not known"),
         }
         let snapshots = fleet.snapshots();

@@ -10,9 +10,19 @@ mod api_contract;
 #[cfg(test)]
 mod authentication;
 #[cfg(test)]
+mod coalescing;
+#[cfg(test)]
+mod connection_budget;
+#[cfg(test)]
 mod create_delete;
 #[cfg(test)]
+mod deleted_message;
+#[cfg(test)]
+mod drained_deletion;
+#[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod json_traps;
 #[cfg(test)]
 mod killed_supervisor;
 #[cfg(test)]
@@ -20,17 +30,35 @@ mod killed_worker;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
+mod migrate;
+#[cfg(test)]
 mod outage;
 #[cfg(test)]
 mod pages;
 #[cfg(test)]
+mod paused_tenant;
+#[cfg(test)]
 mod poison;
 #[cfg(test)]
+mod prefer;
+#[cfg(test)]
 mod published_by_amqp;
+#[cfg(test)]
+mod publisher_connections;
+#[cfg(test)]
+mod redelivered;
 #[cfg(test)]
 mod resize;
 #[cfg(test)]
 mod second_supervisor;
+#[cfg(test)]
+mod statistics;
+#[cfg(test)]
+mod sweeps;
+#[cfg(test)]
+mod tenant_changes;
+#[cfg(test)]
+mod tenant_list;
 #[cfg(test)]
 mod terminated_supervisor;
 #[cfg(test)]

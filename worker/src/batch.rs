@@ -16,7 +16,8 @@ use jatis_shared::config::Worker;
 
 use crate::message::{Batch, Message};
 
-/// Messages that no thread has begun, in the order of their arrival. Bounded by the prefetch.
+/// Messages that no thread has begun, in the order of their arrival. Bounded by the prefetch: no
+/// more than that many deliveries hold.
 #[derive(Debug)]
 pub(crate) struct Waiting {
     messages: VecDeque<(Instant, Message)>,

@@ -37,9 +37,9 @@ pub(crate) enum Order {
     Acknowledge(Tag),
     /// Give this delivery back to the queue.
     GiveBack(Tag),
-    /// Stop consuming; answered by `Cancelled`.
+    /// Stop consuming; always answered by one `Cancelled`.
     Cancel,
-    /// Consume again.
+    /// Consume again; answered by `Consuming`, as soon as there is a channel.
     Consume,
     /// Connect now if you are pausing.
     Reconnect,
@@ -50,8 +50,10 @@ pub(crate) enum Order {
 /// What the reactor hears from the session.
 #[derive(Debug)]
 pub(crate) enum Feed {
-    /// It consumes on a new channel; numbers start from 1.
+    /// It consumes on this channel; on a new one numbers start from 1.
     Consuming { generation: u64, took: Duration },
+    /// There is a new channel, and as ordered it does not consume.
+    Idle { generation: u64, took: Duration },
     /// A delivery.
     Delivered { tag: Tag, delivery: Box<Delivery> },
     /// No delivery comes any more, until it consumes again.
@@ -78,8 +80,8 @@ pub(crate) struct Session {
     generation: u64,
     /// Whether to consume, as ordered last.
     consumes: bool,
-    /// Whether this connection has got as far as a consumer.
-    has_consumed: bool,
+    /// Whether this connection has got as far as it should: to a consumer, or to being idle.
+    has_served: bool,
     orders: mpsc::Receiver<Order>,
     feed: mpsc::Sender<Feed>,
 }
@@ -108,8 +110,8 @@ impl Session {
             timeout: spec.rabbitmq.connect_timeout,
             backoff: spec.rabbitmq.reconnect(),
             generation: 0,
-            consumes: true,
-            has_consumed: false,
+            consumes: !spec.paused,
+            has_served: false,
             orders,
             feed,
         })
@@ -120,11 +122,11 @@ impl Session {
     pub(crate) async fn run(mut self) {
         let mut failures = 0;
         loop {
-            self.has_consumed = false;
+            self.has_served = false;
             let End::Lost(error) = self.connect_and_serve().await else {
                 break;
             };
-            failures = if self.has_consumed { 0 } else { failures };
+            failures = if self.has_served { 0 } else { failures };
             let away = Feed::Away {
                 reason: error.reason(),
                 refused: error.is_refusal(),
@@ -166,6 +168,10 @@ impl Session {
         self.generation += 1;
         if self.consumes {
             self.consume(link, began).await?;
+        } else {
+            self.has_served = true;
+            let (generation, took) = (self.generation, began.elapsed());
+            self.tell(Feed::Idle { generation, took }).await;
         }
         loop {
             let order = tokio::select! {
@@ -192,11 +198,16 @@ impl Session {
             }
             Order::Cancel => {
                 self.consumes = false;
-                for delivery in link.cancel().await? {
+                let (last, outcome) = match link.cancel().await {
+                    Ok(last) => (last, Ok(())),
+                    // With the channel everything on it goes, so there is nothing left to cancel.
+                    Err(error) => (Vec::new(), Err(error)),
+                };
+                for delivery in last {
                     self.deliver(delivery).await;
                 }
                 self.tell(Feed::Cancelled).await;
-                Ok(())
+                outcome
             }
             Order::Consume => {
                 self.consumes = true;
@@ -209,7 +220,7 @@ impl Session {
 
     async fn consume(&mut self, link: &mut Link, began: Instant) -> Result<(), LinkError> {
         link.consume(&self.queue).await?;
-        self.has_consumed = true;
+        self.has_served = true;
         let (generation, took) = (self.generation, began.elapsed());
         self.tell(Feed::Consuming { generation, took }).await;
         Ok(())

@@ -43,6 +43,7 @@ pub(crate) struct Provenance {
 impl Intake {
     /// The messages of a delivery; at least one.
     pub(crate) fn messages(&self, tag: Tag, delivery: Delivery, now: Timestamp) -> Vec<Message> {
+        let is_redelivered = delivery.redelivered;
         let properties = delivery.properties;
         let body = Bytes::from(delivery.data);
         let provenance = Provenance {
@@ -52,6 +53,7 @@ impl Intake {
         let arrival = Arrival {
             tag,
             awaited: provenance.is_awaited(),
+            seen_before: is_redelivered,
             message_id: properties.message_id().as_ref().map(ShortString::as_str),
             provenance,
             now,
@@ -71,6 +73,7 @@ impl Intake {
                 id,
                 payload: body,
                 awaited: arrival.awaited,
+                seen_before: arrival.seen_before,
                 key: None,
                 fault: None,
                 provenance: Arc::new(arrival.provenance),
@@ -99,6 +102,7 @@ impl Intake {
             id,
             payload,
             awaited: arrival.awaited,
+            seen_before: arrival.seen_before,
             key: None,
             fault: None,
             provenance: Arc::clone(&provenance),
@@ -138,6 +142,8 @@ impl Intake {
                 .mint(arrival.now, self.number, origin, random::bits()),
             payload: body,
             awaited: false,
+            // Nobody has seen this id before, whatever became of the body.
+            seen_before: false,
             key: key.map(Bytes::copy_from_slice),
             fault,
             provenance: Arc::new(arrival.provenance),
@@ -149,6 +155,9 @@ impl Intake {
 struct Arrival<'a> {
     tag: Tag,
     awaited: bool,
+    /// The broker has delivered it before. CAUTION: whatever publishes a message a second time
+    /// must have it told here too.
+    seen_before: bool,
     message_id: Option<&'a str>,
     provenance: Provenance,
     now: Timestamp,

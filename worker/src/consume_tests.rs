@@ -27,7 +27,11 @@ fn own_id(number: u32, at: Timestamp) -> MessageId {
 }
 
 fn taken(properties: BasicProperties, body: &[u8]) -> Vec<Message> {
-    let mut delivery = Delivery::mock(9, "".into(), "".into(), false, body.to_vec());
+    delivered(false, properties, body)
+}
+
+fn delivered(redelivered: bool, properties: BasicProperties, body: &[u8]) -> Vec<Message> {
+    let mut delivery = Delivery::mock(9, "".into(), "".into(), redelivered, body.to_vec());
     delivery.properties = properties;
     intake().messages(TAG, delivery, now())
 }
@@ -97,6 +101,31 @@ fn a_batch_of_ours_is_taken_apart_or_buried_whole() {
         let messages = taken(properties(), body);
         assert_eq!(reason(&messages), Some(Reason::BadEnvelope));
         assert_eq!(messages[0].payload, body);
+    }
+}
+
+#[test]
+fn only_what_keeps_its_id_over_a_redelivery_may_have_been_seen_before() {
+    let id = own_id(5, now());
+    let single = || {
+        BasicProperties::default()
+            .with_type(envelope::MESSAGE.into())
+            .with_message_id(id.to_string().into())
+    };
+    let batch = || BasicProperties::default().with_type(envelope::BATCH.into());
+    let packed = envelope::pack(&[(id, Bytes::from_static(b"1"))]);
+    let clients = || BasicProperties::default().with_message_id("key".into());
+    for (redelivered, properties, body, expected) in [
+        (false, single(), &b"1"[..], false),
+        (true, single(), b"1", true),
+        (false, batch(), &packed[..], false),
+        (true, batch(), &packed[..], true),
+        (true, batch(), b"", false),
+        (true, clients(), b"1", false),
+    ] {
+        let messages = delivered(redelivered, properties, body);
+        let seen: Vec<bool> = messages.iter().map(|message| message.seen_before).collect();
+        assert_eq!(seen, [expected], "{redelivered} {body:?}");
     }
 }
 

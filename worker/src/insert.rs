@@ -4,10 +4,17 @@
 //! keys of AMQP clients, rows, dead letters, counts; each sorted. Every statement may meet what an
 //! earlier delivery of the same message has written, and then changes nothing; the counts follow
 //! what really changed.
+//!
+//! A message that may have been seen before may have been deleted since, or be a dead letter: what
+//! was written for such a message is looked at once more, and taken out again where it must not
+//! be. A batch of messages that are new pays nothing for it.
 
 use std::{collections::HashSet, sync::Arc};
 
-use jatis_shared::ids::{MessageId, Mint, Origin, TenantId, TenantNumber};
+use jatis_shared::{
+    counts::Deltas,
+    ids::{MessageId, Mint, Origin, TenantId, TenantNumber},
+};
 use jiff::Timestamp;
 use postgres::Transaction;
 use uuid::Uuid;
@@ -17,7 +24,6 @@ use crate::{
     params::{Jsonb, TimestampTz},
     random,
     statements::Prepared,
-    stats::Deltas,
     store::Open,
 };
 
@@ -216,8 +222,12 @@ impl Work<'_> {
             .transaction
             .query(&self.prepared.rows, &[&tenant, &ids, &payloads, &times])?;
         let mut inserted = uuids(&inserted)?;
+        let deleted = self.settle_seen(&messages, &inserted)?;
         let mut found = Vec::new();
         for message in messages {
+            if deleted.contains(&message.id.uuid()) {
+                continue;
+            }
             // Taken out of the set: of two with one id in a batch, the row is the first one's.
             if inserted.remove(&message.id.uuid()) {
                 self.deltas.stored(message.id);
@@ -228,6 +238,37 @@ impl Work<'_> {
             }
         }
         self.conflicting(found)
+    }
+
+    /// Looks after the inserted rows of messages that may have been seen before: those of deleted
+    /// messages are taken out again, and their ids given; dead letters of the others are too.
+    fn settle_seen(
+        &mut self,
+        messages: &[&Message],
+        inserted: &HashSet<Uuid>,
+    ) -> Result<HashSet<Uuid>, postgres::Error> {
+        let mut seen: Vec<Uuid> = messages
+            .iter()
+            .filter(|message| message.seen_before)
+            .map(|message| message.id.uuid())
+            .filter(|id| inserted.contains(id))
+            .collect();
+        if seen.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let tenant = self.writer.tenant.uuid();
+        let deleted = self
+            .transaction
+            .query(&self.prepared.take_back, &[&tenant, &seen])?;
+        let deleted = uuids(&deleted)?;
+        seen.retain(|id| !deleted.contains(id));
+        let revived = self
+            .transaction
+            .query(&self.prepared.revive, &[&tenant, &seen])?;
+        for id in uuids(&revived)? {
+            self.deltas.revived(MessageId::from(id));
+        }
+        Ok(deleted)
     }
 
     /// Of messages whose ids were there: those that the rows differ from.
@@ -300,9 +341,37 @@ impl Work<'_> {
                 &columns.errors,
             ],
         )?;
-        for id in uuids(&written)? {
+        let mut written = uuids(&written)?;
+        self.withdraw_seen(&letters, &mut written)?;
+        for id in written {
             self.deltas.dead(MessageId::from(id));
             self.tally.dead += 1;
+        }
+        Ok(())
+    }
+
+    /// Takes those letters out again, of messages that may have been seen before, that must not be
+    /// there: the message was deleted, or is stored.
+    fn withdraw_seen(
+        &mut self,
+        letters: &[Letter<'_>],
+        written: &mut HashSet<Uuid>,
+    ) -> Result<(), postgres::Error> {
+        let seen: Vec<Uuid> = letters
+            .iter()
+            .filter(|letter| letter.message.seen_before)
+            .map(|letter| letter.message_id.uuid())
+            .filter(|id| written.contains(id))
+            .collect();
+        if seen.is_empty() {
+            return Ok(());
+        }
+        let tenant = self.writer.tenant.uuid();
+        let withdrawn = self
+            .transaction
+            .query(&self.prepared.withdraw, &[&tenant, &seen])?;
+        for id in uuids(&withdrawn)? {
+            written.remove(&id);
         }
         Ok(())
     }
@@ -322,6 +391,7 @@ impl Work<'_> {
                 &columns.origins,
                 &columns.stored,
                 &columns.dead,
+                &columns.deleted,
             ],
         )?;
         Ok(())

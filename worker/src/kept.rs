@@ -9,7 +9,8 @@ use crate::{
     message::{Batch, Fault, Message, Reason},
 };
 
-/// The batches, the next one first; none is empty. They hold no more than the prefetch.
+/// The batches, the next one first; none is empty. They hold no more than the deliveries of the
+/// prefetch.
 #[derive(Debug)]
 pub(crate) struct Kept {
     batches: VecDeque<Batch>,

@@ -14,9 +14,11 @@ use lapin::{
     },
     types::FieldTable,
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
+/// How often a link without a consumer looks whether its channel lives.
+const LOOK: Duration = Duration::from_millis(500);
 /// The name of the consumer; it is alone on its channel.
 const CONSUMER: &str = "jatis-worker";
 
@@ -41,6 +43,8 @@ pub(crate) enum LinkError {
     Broken(#[source] lapin::Error),
     #[error("the broker cancelled the consumer")]
     Cancelled,
+    #[error("the channel ended")]
+    Ended,
     #[error("the broker did not answer in time")]
     Timeout,
 }
@@ -95,14 +99,20 @@ impl Link {
         Ok(())
     }
 
-    /// The next delivery; never, while it does not consume. Cancel-safe.
+    /// The next delivery; none while it does not consume, only the channel's end. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Result<Delivery, LinkError> {
         match &mut self.consumer {
             Some(consumer) => match consumer.next().await {
                 Some(delivery) => delivery.map_err(LinkError::Broken),
                 None => Err(LinkError::Cancelled),
             },
-            None => std::future::pending().await,
+            // A consumer is told of its channel's end; without one nobody is.
+            None => {
+                while self.connection.status().connected() && self.channel.status().connected() {
+                    sleep(LOOK).await;
+                }
+                Err(LinkError::Ended)
+            }
         }
     }
 

@@ -12,8 +12,8 @@
 //!                       └── settle ◀── disposition ◀─┘
 //! ```
 //!
-//! `pipeline` is the state of that path. `batch`, `disposition`, `kept`, `pause`, `settle`, `stats`
-//! and `notices` decide or count and do nothing else. Only `link`, `broker` and `consume`
+//! `pipeline` is the state of that path. `batch`, `disposition`, `kept`, `pause`, `settle` and
+//! `notices` decide or count and do nothing else. Only `link`, `broker` and `consume`
 //! (and `pipeline`, which passes a delivery on) know the AMQP library; only `statements`,
 //! `insert`, `store` and `params` know SQL. An acknowledgement is given in `settle`, after the
 //! commit.
@@ -40,7 +40,6 @@ mod settle;
 mod signals;
 mod start;
 mod statements;
-mod stats;
 mod store;
 
 #[cfg(test)]

@@ -30,6 +30,8 @@ pub(crate) struct Message {
     pub(crate) payload: Bytes,
     /// Somebody waits to hear that it is stored.
     pub(crate) awaited: bool,
+    /// A copy of it may have been delivered before: it may be stored, buried or deleted already.
+    pub(crate) seen_before: bool,
     /// The `message_id` of an AMQP client, by which its repetitions are recognised.
     pub(crate) key: Option<Bytes>,
     /// Why it becomes a dead letter; `None` while it is to be stored.
@@ -111,6 +113,7 @@ impl Message {
             id: MessageId::from(uuid::Uuid::from_u128(u128::from(number))),
             payload: Bytes::from_static(payload),
             awaited: false,
+            seen_before: false,
             key: None,
             fault: None,
             provenance: Arc::default(),

@@ -71,6 +71,8 @@ impl Reactor {
                 return Flow::Break(Ok(ExitCode::Deadline));
             }
             Command::Ping { nonce } => self.outbox.answer(re, Event::Pong { nonce }),
+            Command::Pause => self.pipeline.hold(),
+            Command::Resume => self.pipeline.release(),
             Command::Reconnect => self.order(Order::Reconnect)?,
             Command::Log { filter } => {
                 if let Err(error) = self.level.set(&filter) {
@@ -84,8 +86,6 @@ impl Reactor {
                 self.outbox.refuse(re, Refusal::Invalid, detail);
             }
             Command::Rung { .. }
-            | Command::Pause
-            | Command::Resume
             | Command::Rotate { .. }
             | Command::Adopt { .. }
             | Command::Unknown => {

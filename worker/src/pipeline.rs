@@ -50,6 +50,7 @@ pub(crate) struct Pipeline {
     pub(crate) pool: Pool,
     ledger: Ledger,
     flow: Flow,
+    /// The database is away. Whoever pauses a tenant closes its flow instead.
     pause: Option<Pause>,
     /// A long pause has cancelled the consumer, and what is held is still to be given back.
     owes_give_back: bool,
@@ -64,12 +65,21 @@ pub(crate) struct Pipeline {
 /// What may be begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Flow {
-    /// Everything. Left by a drain.
+    /// Everything. Left by a hold or a drain.
     Open,
-    /// Nothing that is unbegun: the consumer is being cancelled. Left when it is.
-    Closing,
-    /// What is left, at once: it has begun, all else was given back. Never left.
-    Finishing,
+    /// Nothing that is unbegun: the consumer is being cancelled. Left when it is, or by a release.
+    Closing(Until),
+    /// What is left, at once: it has begun, all else was given back. Left by a release.
+    Finishing(Until),
+}
+
+/// What a closed flow waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// Somebody releases it. Left by a drain.
+    Released,
+    /// The worker's end. Never left.
+    End,
 }
 
 /// What happened since the start.
@@ -83,7 +93,13 @@ struct Counters {
 }
 
 impl Pipeline {
-    pub(crate) fn new(keys: &Worker, intake: Intake, pool: Pool) -> Self {
+    /// `is_held`: nothing may flow before a release.
+    pub(crate) fn new(keys: &Worker, intake: Intake, pool: Pool, is_held: bool) -> Self {
+        let flow = if is_held {
+            Flow::Finishing(Until::Released)
+        } else {
+            Flow::Open
+        };
         Self {
             keys: keys.clone(),
             intake,
@@ -91,7 +107,7 @@ impl Pipeline {
             kept: Kept::new(usize::from(keys.max_batch_rows)),
             pool,
             ledger: Ledger::default(),
-            flow: Flow::Open,
+            flow,
             pause: None,
             owes_give_back: false,
             failures: 0,
@@ -101,8 +117,8 @@ impl Pipeline {
         }
     }
 
-    /// It consumes on this channel.
-    pub(crate) fn consuming(&mut self, generation: u64) {
+    /// This is the channel now.
+    pub(crate) fn connected(&mut self, generation: u64) {
         self.ledger.renew(generation);
     }
 
@@ -124,25 +140,62 @@ impl Pipeline {
         for message in messages {
             self.waiting.push(message, now.instant);
         }
+        if let Flow::Finishing(_) = self.flow {
+            // It was on its way when an earlier cancellation was confirmed.
+            self.give_back_unbegun();
+        }
     }
 
-    /// Begins nothing new from here on; the consumer is to be cancelled.
-    pub(crate) fn drain(&mut self) {
+    /// Begins nothing new until it is released; the consumer is to be cancelled. Harmless to repeat,
+    /// and without effect on a drain.
+    pub(crate) fn hold(&mut self) {
         if self.flow == Flow::Open {
-            self.flow = Flow::Closing;
-            self.counters.requeued = 0;
+            info!("paused: what has begun is finished, the rest goes back to the queue");
+            self.flow = Flow::Closing(Until::Released);
             self.orders.push(Order::Cancel);
         }
     }
 
+    /// Lets everything flow again, unless it drains. Harmless to repeat.
+    pub(crate) fn release(&mut self) {
+        let (Flow::Closing(Until::Released) | Flow::Finishing(Until::Released)) = self.flow else {
+            return;
+        };
+        info!("resumed");
+        self.flow = Flow::Open;
+        // After a long pause the consumer waits for the database as well.
+        if !self.pause.as_ref().is_some_and(Pause::has_cancelled) {
+            self.orders.push(Order::Consume);
+        }
+    }
+
+    /// Whether it was told to hold, and has nothing left in hand.
+    pub(crate) fn is_held(&self) -> bool {
+        self.flow == Flow::Finishing(Until::Released) && self.ledger.unacknowledged() == 0
+    }
+
+    /// Begins nothing new from here on; the consumer is to be cancelled.
+    pub(crate) fn drain(&mut self) {
+        match self.flow {
+            Flow::Open => {
+                self.flow = Flow::Closing(Until::End);
+                self.orders.push(Order::Cancel);
+            }
+            Flow::Closing(Until::Released) => self.flow = Flow::Closing(Until::End),
+            Flow::Finishing(Until::Released) => self.flow = Flow::Finishing(Until::End),
+            Flow::Closing(Until::End) | Flow::Finishing(Until::End) => return,
+        }
+        self.counters.requeued = 0;
+    }
+
     /// No delivery comes any more.
     pub(crate) fn cancelled(&mut self) {
-        if self.flow == Flow::Closing {
-            self.flow = Flow::Finishing;
-            let tags = self.ledger.give_back_unbegun();
-            self.give_back(&tags);
-        } else if self.pause.as_mut().is_some_and(Pause::cancelled) {
+        if self.pause.as_mut().is_some_and(Pause::cancelled) {
             self.owes_give_back = true;
+        }
+        if let Flow::Closing(until) = self.flow {
+            self.flow = Flow::Finishing(until);
+            self.give_back_unbegun();
         }
     }
 
@@ -151,7 +204,8 @@ impl Pipeline {
     pub(crate) fn is_drained(&self) -> bool {
         let can_finish = self.pause.is_none();
         let is_empty = self.kept.is_empty() && self.waiting.is_empty();
-        self.flow == Flow::Finishing && self.in_flight() == 0 && (is_empty || !can_finish)
+        let flows = self.flow != Flow::Finishing(Until::End);
+        !flows && self.in_flight() == 0 && (is_empty || !can_finish)
     }
 
     /// Deliveries that the drain has given back, with those that go back with the channel.
@@ -235,6 +289,7 @@ impl Pipeline {
             dead: self.counters.dead,
             retried: self.counters.retried,
             waiting_for: None,
+            paused: self.is_held(),
             last_tick: self.intake.mint.last(),
         }
     }
@@ -261,8 +316,8 @@ impl Pipeline {
         let (free, busy) = (self.pool.free(), self.pool.busy());
         match self.flow {
             Flow::Open => self.waiting.due(now, free, busy),
-            Flow::Finishing => self.waiting.due(now, free, 0),
-            Flow::Closing => Due::Never,
+            Flow::Finishing(_) => self.waiting.due(now, free, 0),
+            Flow::Closing(_) => Due::Never,
         }
     }
 
@@ -335,7 +390,8 @@ impl Pipeline {
     }
 
     fn step_pause(&mut self, now: Now) {
-        if self.owes_give_back && self.in_flight() == 0 {
+        let is_closed = self.flow == Flow::Finishing(Until::Released);
+        if (self.owes_give_back || is_closed) && self.in_flight() == 0 {
             self.owes_give_back = false;
             let tags = self.ledger.give_back_unsettled();
             info!(
@@ -343,11 +399,15 @@ impl Pipeline {
                 "the messages held go back to the queue"
             );
             self.give_back(&tags);
+            if is_closed {
+                // With nothing in hand there is no database to wait for.
+                self.pause = None;
+            }
         }
         let Some(pause) = self.pause.as_mut() else {
             return;
         };
-        // A drain gives everything back soon; it neither waits nor probes.
+        // A drain or a hold gives everything back soon; it neither waits nor probes.
         if self.flow != Flow::Open {
             return;
         }
@@ -375,10 +435,18 @@ impl Pipeline {
         }
     }
 
+    fn give_back_unbegun(&mut self) {
+        let tags = self.ledger.give_back_unbegun();
+        self.give_back(&tags);
+    }
+
     fn give_back(&mut self, tags: &[Tag]) {
         self.counters.requeued += count(tags.len());
         self.orders
             .extend(tags.iter().copied().map(Order::GiveBack));
+        // What is settled may have waited for one of them.
+        self.orders
+            .extend(self.ledger.acknowledge().map(Order::Acknowledge));
         let ledger = &self.ledger;
         self.waiting.retain(|message| ledger.is_held(message.tag));
         self.kept.retain(|message| ledger.is_held(message.tag));

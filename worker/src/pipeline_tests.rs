@@ -20,6 +20,7 @@ fn spec() -> Spec {
         number: TenantNumber::try_from(5).expect("a number"),
         threads: 1,
         connections: 1,
+        paused: false,
         prefetch: 64,
         mint_floor: 0,
         orphan_timeout: Duration::ZERO,
@@ -48,8 +49,8 @@ fn pipeline() -> Pipeline {
         number: spec.number,
         mint,
     };
-    let mut pipeline = Pipeline::new(&spec.worker, intake, pool);
-    pipeline.consuming(1);
+    let mut pipeline = Pipeline::new(&spec.worker, intake, pool, false);
+    pipeline.connected(1);
     pipeline
 }
 
@@ -58,6 +59,20 @@ fn now() -> Now {
         instant: tokio::time::Instant::now().into_std(),
         time: Timestamp::UNIX_EPOCH,
     }
+}
+
+const fn tag(number: u64) -> Tag {
+    Tag {
+        generation: 1,
+        number,
+    }
+}
+
+/// A delivery of one message that waits to be begun.
+fn waits(pipeline: &mut Pipeline, number: u64) {
+    let message = Message::sample(number, b"1");
+    pipeline.ledger.open(message.tag, 1);
+    pipeline.waiting.push(message, now().instant);
 }
 
 /// A batch of this many deliveries, one message each, all begun.
@@ -193,6 +208,110 @@ fn a_drain_gives_back_what_is_unbegun_and_finishes_the_rest() {
 }
 
 #[test]
+fn a_held_pipeline_gives_back_what_is_unbegun_finishes_the_rest_and_goes_on_when_released() {
+    let mut pipeline = pipeline();
+    let batch = begun(&mut pipeline, 1);
+    waits(&mut pipeline, 2);
+    pipeline.kept.push(batch);
+    pipeline.hold();
+    pipeline.hold();
+    assert_eq!(std::mem::take(&mut pipeline.orders), [Order::Cancel]);
+    pipeline.cancelled();
+    assert_eq!(
+        std::mem::take(&mut pipeline.orders),
+        [Order::GiveBack(tag(2))]
+    );
+    assert!(!pipeline.is_held(), "one has begun");
+    let batch = pipeline.kept.pop().expect("it was kept");
+    pipeline.written(&batch, Tally::default(), now());
+    assert!(pipeline.is_held() && !pipeline.is_drained());
+    assert_eq!(
+        std::mem::take(&mut pipeline.orders),
+        [Order::Acknowledge(tag(1))]
+    );
+    pipeline.release();
+    pipeline.release();
+    assert!(!pipeline.is_held());
+    assert_eq!(std::mem::take(&mut pipeline.orders), [Order::Consume]);
+    waits(&mut pipeline, 3);
+    assert_eq!(pipeline.ledger.unacknowledged(), 1);
+    assert!(pipeline.orders.is_empty());
+}
+
+#[test]
+fn a_pipeline_released_before_it_was_closed_keeps_what_it_has() {
+    let mut pipeline = pipeline();
+    waits(&mut pipeline, 1);
+    pipeline.hold();
+    pipeline.release();
+    pipeline.cancelled();
+    assert_eq!(pipeline.orders, [Order::Cancel, Order::Consume]);
+    assert_eq!(pipeline.waiting.len(), 1);
+}
+
+#[test]
+fn what_still_arrives_at_a_held_pipeline_goes_back_unbegun() {
+    let mut pipeline = pipeline();
+    pipeline.hold();
+    pipeline.cancelled();
+    pipeline.orders.clear();
+    let delivery = Delivery::mock(1, "".into(), "".into(), false, b"1".to_vec());
+    pipeline.delivered(tag(1), delivery, now());
+    assert_eq!(pipeline.orders, [Order::GiveBack(tag(1))]);
+    assert!(pipeline.waiting.is_empty() && pipeline.is_held());
+}
+
+#[test]
+fn a_held_pipeline_keeps_nothing_for_a_database_that_is_away() {
+    let mut pipeline = pipeline();
+    let batch = begun(&mut pipeline, 3);
+    pipeline.hold();
+    pipeline.cancelled();
+    pipeline.orders.clear();
+    pipeline.failed(batch, &refused("57P03"), now());
+    assert!(!pipeline.is_held());
+    pipeline.step(now());
+    let all = [1, 2, 3].map(|number| Order::GiveBack(tag(number)));
+    assert_eq!(std::mem::take(&mut pipeline.orders), all);
+    assert!(pipeline.is_held() && !pipeline.is_paused());
+    pipeline.release();
+    assert_eq!(pipeline.orders, [Order::Consume]);
+}
+
+#[test]
+fn what_is_settled_behind_something_given_back_is_acknowledged() {
+    let mut pipeline = pipeline();
+    let mut batch = begun(&mut pipeline, 2);
+    let second = batch.messages.pop().expect("two were made");
+    let settled = Batch {
+        messages: vec![second],
+        conflicts: 0,
+    };
+    pipeline.written(&settled, Tally::default(), now());
+    pipeline.failed(batch, &refused("57P03"), now());
+    pipeline.hold();
+    pipeline.cancelled();
+    pipeline.orders.clear();
+    pipeline.step(now());
+    assert_eq!(
+        pipeline.orders,
+        [Order::GiveBack(tag(1)), Order::Acknowledge(tag(2))]
+    );
+    assert!(pipeline.is_held());
+}
+
+#[test]
+fn a_held_pipeline_drains_at_once() {
+    let mut pipeline = pipeline();
+    pipeline.hold();
+    pipeline.cancelled();
+    pipeline.orders.clear();
+    pipeline.drain();
+    pipeline.release();
+    assert!(pipeline.is_drained() && pipeline.orders.is_empty());
+}
+
+#[test]
 fn a_drain_does_not_wait_for_a_database_that_is_away() {
     let mut pipeline = pipeline();
     let batch = begun(&mut pipeline, 3);
@@ -211,7 +330,7 @@ fn a_lost_channel_leaves_nothing_that_would_be_written_twice() {
         .waiting
         .push(Message::sample(9, b"1"), now().instant);
     pipeline.channel_lost();
-    pipeline.consuming(2);
+    pipeline.connected(2);
     // It was with a thread when the channel broke.
     pipeline.failed(batch.clone(), &refused("40001"), now());
     assert!(pipeline.kept.is_empty() && pipeline.waiting.is_empty());

@@ -69,7 +69,10 @@ pub(crate) struct State {
     deadline: Option<Instant>,
     /// The supervisor hung up.
     pub(crate) is_orphan: bool,
-    is_consuming: bool,
+    /// There is a channel, and it consumes on it unless it shall not.
+    is_connected: bool,
+    /// What the latest heartbeat said of a hold.
+    told_held: bool,
     /// Why the broker is away, as logged last: a reason is a warning once.
     away_because: String,
     has_been_ready: bool,
@@ -106,7 +109,8 @@ impl State {
             exit: ExitCode::Clean,
             deadline: None,
             is_orphan: false,
-            is_consuming: false,
+            is_connected: false,
+            told_held: false,
             away_because: String::new(),
             has_been_ready: false,
             heartbeat_at: clock(),
@@ -181,6 +185,10 @@ impl Reactor {
                 self.outbox.tell(Event::Stored { ids });
             }
         }
+        if self.outbox.is_clear() && self.state.told_held != self.pipeline.is_held() {
+            // Somebody waits to hear it.
+            self.state.heartbeat_at = instant;
+        }
         self.beat(instant);
         Flow::Continue(())
     }
@@ -194,6 +202,7 @@ impl Reactor {
         if self.outbox.is_clear() {
             let mut heartbeat = self.pipeline.heartbeat(instant.into_std());
             heartbeat.waiting_for = self.waiting_for();
+            self.state.told_held = heartbeat.paused;
             self.outbox.tell(Event::Heartbeat(heartbeat));
         }
     }
@@ -201,7 +210,7 @@ impl Reactor {
     fn waiting_for(&self) -> Option<Dependency> {
         if self.pipeline.is_paused() {
             Some(Dependency::Database)
-        } else if self.state.is_consuming || self.state.stage != Stage::Serving {
+        } else if self.state.is_connected || self.state.stage != Stage::Serving {
             None
         } else {
             Some(Dependency::Broker)
@@ -231,11 +240,15 @@ impl Reactor {
         for feed in std::mem::take(&mut self.arrivals) {
             match feed {
                 Feed::Delivered { tag, delivery } => self.pipeline.delivered(tag, *delivery, now),
-                Feed::Consuming { generation, took } => self.consuming(generation, took),
-                Feed::Cancelled => {
-                    self.state.is_consuming = false;
-                    self.pipeline.cancelled();
+                Feed::Consuming { generation, took } => {
+                    info!(generation, ?took, "consuming from the tenant's queue");
+                    self.connected(generation, took);
                 }
+                Feed::Idle { generation, took } => {
+                    info!(generation, ?took, "connected and not consuming, as ordered");
+                    self.connected(generation, took);
+                }
+                Feed::Cancelled => self.pipeline.cancelled(),
                 Feed::Away { reason, refused } => self.away(&reason, refused)?,
                 Feed::Closed => {
                     return Flow::Break(Ok(self.drained()));
@@ -245,11 +258,10 @@ impl Reactor {
         Flow::Continue(())
     }
 
-    fn consuming(&mut self, generation: u64, took: Duration) {
-        self.pipeline.consuming(generation);
-        self.state.is_consuming = true;
+    fn connected(&mut self, generation: u64, took: Duration) {
+        self.pipeline.connected(generation);
+        self.state.is_connected = true;
         self.state.away_because.clear();
-        info!(generation, ?took, "consuming from the tenant's queue");
         if !self.state.has_been_ready {
             self.state.has_been_ready = true;
             // Before the news: whoever hears that it is ready may ask with how many threads.
@@ -262,7 +274,7 @@ impl Reactor {
 
     /// The channel is gone; the session makes another, unless the worker stops.
     fn away(&mut self, reason: &str, refused: bool) -> Flow {
-        self.state.is_consuming = false;
+        self.state.is_connected = false;
         self.pipeline.channel_lost();
         if refused && !self.state.has_been_ready {
             error!(reason, "the broker refuses the credentials of rabbitmq.url");

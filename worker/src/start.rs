@@ -180,7 +180,7 @@ fn wire(
         mint,
     };
     Ok(Reactor {
-        pipeline: Pipeline::new(&spec.worker, intake, pool),
+        pipeline: Pipeline::new(&spec.worker, intake, pool, spec.paused),
         state: State::new(&spec),
         spec,
         store,

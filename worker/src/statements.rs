@@ -11,8 +11,11 @@ use postgres::{Client, Statement};
 pub(crate) struct Statements {
     keys: &'static str,
     rows: String,
+    take_back: String,
     differing: String,
+    revive: &'static str,
     letters: &'static str,
+    withdraw: String,
     counts: &'static str,
 }
 
@@ -20,8 +23,11 @@ pub(crate) struct Statements {
 pub(crate) struct Prepared {
     pub(crate) keys: Statement,
     pub(crate) rows: Statement,
+    pub(crate) take_back: Statement,
     pub(crate) differing: Statement,
+    pub(crate) revive: Statement,
     pub(crate) letters: Statement,
+    pub(crate) withdraw: Statement,
     pub(crate) counts: Statement,
 }
 
@@ -44,6 +50,20 @@ fn rows(leaf: &str) -> String {
     )
 }
 
+/// Takes out again those of these rows whose messages were deleted; gives their ids. A statement of
+/// its own, and later than the insert: that one may have waited for the deletion under way, and saw
+/// the tombstones as they were before it.
+fn take_back(leaf: &str) -> String {
+    format!(
+        "DELETE FROM {leaf} AS stored \
+         USING message_tombstones AS tombstone \
+         WHERE stored.tenant_id = $1 AND stored.id = ANY($2::uuid[]) \
+             AND tombstone.tenant_id = $1 AND tombstone.id = ANY($2::uuid[]) \
+             AND tombstone.id = stored.id \
+         RETURNING stored.id"
+    )
+}
+
 /// Which of these messages, by position from 1, differ from the row that has their id.
 fn differing(leaf: &str) -> String {
     format!(
@@ -53,6 +73,12 @@ fn differing(leaf: &str) -> String {
          WHERE stored.payload IS DISTINCT FROM m.payload"
     )
 }
+
+/// Takes away the dead letters of messages that are stored now; gives their messages.
+const REVIVE: &str = "\
+    DELETE FROM dead_letters \
+    WHERE tenant_id = $1 AND message_id = ANY($2::uuid[]) \
+    RETURNING message_id";
 
 /// Writes the dead letters that are new; gives their messages.
 const LETTERS: &str = "\
@@ -66,14 +92,29 @@ const LETTERS: &str = "\
     ON CONFLICT DO NOTHING \
     RETURNING message_id";
 
+/// Takes out again those of these dead letters whose messages were deleted, or are stored; gives
+/// their messages.
+fn withdraw(leaf: &str) -> String {
+    format!(
+        "DELETE FROM dead_letters AS letter \
+         WHERE letter.tenant_id = $1 AND letter.message_id = ANY($2::uuid[]) \
+             AND (EXISTS (SELECT FROM message_tombstones AS tombstone \
+                     WHERE tombstone.tenant_id = $1 AND tombstone.id = letter.message_id) \
+                 OR EXISTS (SELECT FROM {leaf} AS stored \
+                     WHERE stored.tenant_id = $1 AND stored.id = letter.message_id)) \
+         RETURNING letter.message_id"
+    )
+}
+
 /// Adds to the counts of one slot.
 const COUNTS: &str = "\
-    INSERT INTO message_counts AS c (tenant_id, bucket, origin, slot, stored, dead) \
-    SELECT $1, d.bucket, d.origin, $2, d.stored, d.dead \
-    FROM unnest($3::integer[], $4::smallint[], $5::bigint[], $6::bigint[]) \
-        AS d (bucket, origin, stored, dead) \
+    INSERT INTO message_counts AS c (tenant_id, bucket, origin, slot, stored, dead, deleted) \
+    SELECT $1, d.bucket, d.origin, $2, d.stored, d.dead, d.deleted \
+    FROM unnest($3::integer[], $4::smallint[], $5::bigint[], $6::bigint[], $7::bigint[]) \
+        AS d (bucket, origin, stored, dead, deleted) \
     ON CONFLICT (tenant_id, bucket, origin, slot) \
-    DO UPDATE SET stored = c.stored + EXCLUDED.stored, dead = c.dead + EXCLUDED.dead";
+    DO UPDATE SET stored = c.stored + EXCLUDED.stored, dead = c.dead + EXCLUDED.dead, \
+        deleted = c.deleted + EXCLUDED.deleted";
 
 impl Statements {
     pub(crate) fn of(tenant: TenantId) -> Self {
@@ -81,8 +122,11 @@ impl Statements {
         Self {
             keys: KEYS,
             rows: rows(&leaf),
+            take_back: take_back(&leaf),
             differing: differing(&leaf),
+            revive: REVIVE,
             letters: LETTERS,
+            withdraw: withdraw(&leaf),
             counts: COUNTS,
         }
     }
@@ -91,8 +135,11 @@ impl Statements {
         Ok(Prepared {
             keys: client.prepare(self.keys)?,
             rows: client.prepare(&self.rows)?,
+            take_back: client.prepare(&self.take_back)?,
             differing: client.prepare(&self.differing)?,
+            revive: client.prepare(self.revive)?,
             letters: client.prepare(self.letters)?,
+            withdraw: client.prepare(&self.withdraw)?,
             counts: client.prepare(self.counts)?,
         })
     }

@@ -26,9 +26,10 @@ use crate::{
 };
 
 /// The connections of this worker. Shared by its pool threads.
-#[derive(Debug)]
 pub(crate) struct Store {
     pool: r2d2::Pool<Links>,
+    /// r2d2's thread, which closes connections that idle.
+    closer: Arc<ScheduledThreadPool>,
     gate: Arc<Gate>,
     config: postgres::Config,
     statements: Statements,
@@ -48,6 +49,11 @@ impl Store {
     pub(crate) fn new(spec: &Spec) -> Result<Self, StoreError> {
         let keys = &spec.database;
         let gate = Arc::new(Gate::new(spec.connections, spec.worker.max_threads));
+        let closer = ScheduledThreadPool::builder()
+            .num_threads(1)
+            .thread_name_pattern("links")
+            .build();
+        let closer = Arc::new(closer);
         let pool = r2d2::Pool::builder()
             .max_size(u32::from(spec.worker.max_threads))
             .min_idle(Some(0))
@@ -55,25 +61,26 @@ impl Store {
             .max_lifetime(None)
             .test_on_check_out(false)
             .connection_timeout(keys.connect_timeout)
-            .thread_pool(Arc::new(
-                ScheduledThreadPool::builder()
-                    .num_threads(1)
-                    .thread_name_pattern("links")
-                    .build(),
-            ))
+            .thread_pool(Arc::clone(&closer))
             .build(Links(Arc::clone(&gate)))
             .map_err(StoreError::Pool)?;
         Ok(Self {
             pool,
+            closer,
             gate,
             config: config(spec)?,
             statements: Statements::of(spec.tenant),
         })
     }
 
-    /// Lets this many threads have a connection from now on.
+    /// Lets this many threads have a connection from now on. Of those that are too many the idle
+    /// ones are closed at once, the others when they are given back: another tenant is to have them.
     pub(crate) fn resize(&self, connections: u16) {
         self.gate.resize(usize::from(connections));
+        let (pool, gate) = (self.pool.clone(), Arc::clone(&self.gate));
+        // To close one blocks. What is taken out while there are too many is not kept.
+        self.closer
+            .execute(move || while gate.has_too_many() && pool.try_get().is_some() {});
     }
 
     /// Runs `work` on a connection. Blocks while all are taken, and to connect.
@@ -227,6 +234,11 @@ impl Gate {
     fn keeps(&self, counted: &Counted) -> bool {
         let state = self.lock();
         state.era == counted.era && state.connections <= state.limit
+    }
+
+    fn has_too_many(&self) -> bool {
+        let state = self.lock();
+        state.connections > state.limit
     }
 }
 

@@ -160,6 +160,27 @@ fn every_fault_is_reported_at_once_with_its_place() {
 }
 
 #[test]
+fn waits_and_ages_that_do_not_fit_each_other_are_refused() {
+    let file = "messages:\n  wait_for_store: 25s\n  max_wait: 24500ms\n  idempotency_window: 169h\nsweep: {minute_counts_after: 24h}";
+    assert_eq!(
+        faults(&Given { file, ..NOTHING }),
+        [
+            "c.yaml:3: messages.max_wait must be whole seconds",
+            "c.yaml:5: sweep.minute_counts_after must be at least 25h",
+            "c.yaml:2: messages.wait_for_store must, with messages.publish_timeout, be shorter than http.request_timeout",
+            "default: sweep.tombstones_after must not be shorter than messages.idempotency_window",
+        ]
+    );
+    let flags = &[("messages.max_wait", "25s")];
+    assert_eq!(
+        faults(&Given { flags, ..NOTHING }),
+        [
+            "--set: messages.max_wait must, with messages.publish_timeout, be shorter than http.request_timeout",
+        ]
+    );
+}
+
+#[test]
 fn values_that_do_not_fit_each_other_are_refused() {
     let file = "database:\n  statement_timeout: 20s\nworkers: 101\nhttp: {listen: '0.0.0.0:80'}\nauth: {mode: disabled}";
     assert_eq!(
@@ -183,6 +204,24 @@ fn a_file_that_is_no_yaml_names_the_line() {
         faults.len() == 1 && faults.iter().all(|fault| fault.starts_with("c.yaml:2:")),
         "{faults:?}"
     );
+}
+
+#[test]
+fn a_worker_holds_no_more_bytes_than_it_may_whatever_a_delivery_is() {
+    for (largest_body, largest_batch, prefetch) in [
+        // The defaults: 1 GiB of bodies of 2 MiB.
+        (2 << 20, 256 << 10, 512),
+        // Small bodies come in batches, which may be larger than any body.
+        (1 << 10, 1 << 20, 1024),
+        (1 << 10, 1 << 10, 2000),
+    ] {
+        let mut config = defaults().expect("config.yaml is valid");
+        config.http.max_body_bytes = largest_body;
+        config.rabbitmq.coalesce_bytes = largest_batch;
+        assert_eq!(config.prefetch(), prefetch);
+        let held = u64::from(prefetch) * u64::from(largest_body.max(largest_batch));
+        assert!(held <= config.worker.max_unacked_bytes, "{held} bytes");
+    }
 }
 
 #[test]

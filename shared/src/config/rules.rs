@@ -44,6 +44,18 @@ fn bounds(config: &Config, found: &mut Vec<Breach>) {
             100_000,
         ),
         (
+            "rabbitmq.coalesce_messages",
+            u64::from(c.rabbitmq.coalesce_messages),
+            2,
+            1000,
+        ),
+        (
+            "rabbitmq.coalesce_bytes",
+            u64::from(c.rabbitmq.coalesce_bytes),
+            1024,
+            16_777_216,
+        ),
+        (
             "rabbitmq.frame_max",
             u64::from(c.rabbitmq.frame_max),
             4096,
@@ -103,6 +115,7 @@ fn bounds(config: &Config, found: &mut Vec<Breach>) {
             1,
             1 << 30,
         ),
+        ("sweep.rows", u64::from(c.sweep.rows), 1, 1_000_000),
         (
             "database.janitor_rows",
             u64::from(c.database.janitor_rows),
@@ -196,6 +209,7 @@ fn bounds(config: &Config, found: &mut Vec<Breach>) {
         ("http.request_timeout", c.http.request_timeout),
         ("http.header_timeout", c.http.header_timeout),
         ("messages.publish_timeout", c.messages.publish_timeout),
+        ("sweep.interval", c.sweep.interval),
         ("worker.probe_min", c.worker.probe_min),
         ("worker.notice_interval", c.worker.notice_interval),
         ("supervision.hello_timeout", c.supervision.hello_timeout),
@@ -210,6 +224,7 @@ fn bounds(config: &Config, found: &mut Vec<Breach>) {
             c.supervision.converge_interval,
         ),
         ("supervision.depth_interval", c.supervision.depth_interval),
+        ("supervision.drain_interval", c.supervision.drain_interval),
         ("supervision.fast_timeout", c.supervision.fast_timeout),
         ("supervision.write_timeout", c.supervision.write_timeout),
         ("supervision.flood_timeout", c.supervision.flood_timeout),
@@ -228,6 +243,19 @@ fn bounds(config: &Config, found: &mut Vec<Breach>) {
             detail: "must be between 1s and 10s".to_owned(),
         });
     }
+    if c.messages.max_wait.subsec_nanos() != 0 {
+        found.push(Breach {
+            key: "messages.max_wait",
+            detail: "must be whole seconds".to_owned(),
+        });
+    }
+    // The statistics of a day, and the minute at its edge.
+    if c.sweep.minute_counts_after < Duration::from_hours(25) {
+        found.push(Breach {
+            key: "sweep.minute_counts_after",
+            detail: "must be at least 25h".to_owned(),
+        });
+    }
     if c.rabbitmq.heartbeat.subsec_nanos() != 0
         || !(1..=600).contains(&c.rabbitmq.heartbeat.as_secs())
     {
@@ -240,6 +268,7 @@ fn bounds(config: &Config, found: &mut Vec<Breach>) {
 
 fn order(config: &Config, found: &mut Vec<Breach>) {
     let c = config;
+    let confirmed = c.messages.publish_timeout;
     let (statement, job) = (c.database.statement_timeout, c.worker.job_timeout);
     let (orphan, drain, stop) = (
         c.supervision.orphan_timeout,
@@ -271,6 +300,21 @@ fn order(config: &Config, found: &mut Vec<Breach>) {
             "supervision.fast_timeout",
             c.supervision.fast_timeout <= drain,
             "must not be longer than supervision.drain_timeout",
+        ),
+        (
+            "messages.wait_for_store",
+            confirmed.saturating_add(c.messages.wait_for_store) < c.http.request_timeout,
+            "must, with messages.publish_timeout, be shorter than http.request_timeout",
+        ),
+        (
+            "messages.max_wait",
+            confirmed.saturating_add(c.messages.max_wait) < c.http.request_timeout,
+            "must, with messages.publish_timeout, be shorter than http.request_timeout",
+        ),
+        (
+            "sweep.tombstones_after",
+            c.messages.idempotency_window <= c.sweep.tombstones_after,
+            "must not be shorter than messages.idempotency_window",
         ),
         (
             "rabbitmq.reconnect_max",

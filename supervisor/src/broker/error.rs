@@ -22,7 +22,7 @@ pub enum BrokerError {
 }
 
 /// Why a message was not confirmed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum PublishError {
     /// `rabbitmq.max_publishing` messages await their confirm already. This one was not sent.
     #[error("too many messages await their confirm")]

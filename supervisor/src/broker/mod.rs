@@ -1,9 +1,14 @@
 //! The broker as the supervisor uses it: declarations, depths, and publishing with confirms.
 //!
 //! Connections are kept alive by one task each (`link`); nothing here relies on the client
-//! library's own recovery. Publishing goes through one confirm channel per active tenant
-//! (`publisher`), so that a message the broker returns can never be charged to another tenant's
-//! request. This room never consumes and never interprets a payload.
+//! library's own recovery. Publishing goes through one confirm channel per active tenant, so that a
+//! message the broker returns can never be charged to another tenant's request. This room never
+//! consumes and never interprets a payload.
+//!
+//! ```text
+//!   publish ─▶ publisher: which tenant's channel ─▶ packer: what goes together ─▶ line ─▶ broker
+//!                         request ▶ … ▶ parcel: one AMQP message, and whom its fate concerns
+//! ```
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,6 +20,7 @@ use jatis_shared::{
     topology::QueueType,
 };
 use tokio::sync::watch;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 pub use error::{BrokerError, PublishError};
 use link::Link;
@@ -22,7 +28,10 @@ pub use link::LinkState;
 use publisher::Publishers;
 
 mod error;
+mod line;
 mod link;
+mod packer;
+mod parcel;
 mod publisher;
 mod queues;
 
@@ -34,7 +43,25 @@ pub struct Outgoing {
     pub request_id: String,
     /// Somebody waits to hear that it is stored.
     pub awaited: bool,
+    /// Dropped when its fate is known: whoever drains the tenant waits for that, however long ago
+    /// the client has left.
+    pub passage: TaskTrackerToken,
 }
+
+/// What a tenant's main queue holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contents {
+    /// Nothing, and nothing of it is with a consumer either.
+    Empty,
+    /// Nothing is ready, but a consumer is there, or one that is gone has not given back all yet.
+    Held,
+    /// Deliveries are ready.
+    Ready,
+}
+
+/// Called with the number of messages in each AMQP message that the broker has confirmed. On the
+/// reactor: it must neither block nor wait.
+pub type PublishedHook = Box<dyn Fn(usize) + Send + Sync>;
 
 /// The supervisor's connections to the broker.
 #[derive(Clone)]
@@ -53,9 +80,13 @@ impl Broker {
     ///
     /// # Errors
     /// [`ConnectError::Url`].
-    pub fn start(config: &RabbitMq, publish_timeout: Duration) -> Result<Self, ConnectError> {
+    pub fn start(
+        config: &RabbitMq,
+        publish_timeout: Duration,
+        published: PublishedHook,
+    ) -> Result<Self, ConnectError> {
         let admin = Link::start(config, "jatis supervisor")?;
-        let publishers = Publishers::start(config, publish_timeout)?;
+        let publishers = Publishers::start(config, publish_timeout, published)?;
         let inner = Inner {
             admin,
             publishers,
@@ -100,8 +131,28 @@ impl Broker {
         queues::depths(&self.inner.admin, self.inner.timeout, tenants).await
     }
 
-    /// Publishes into a tenant's main queue and waits for the confirm, at most
-    /// `messages.publish_timeout`.
+    /// The deliveries ready in a tenant's main queue.
+    ///
+    /// # Errors
+    /// When the broker is away, or the queue is.
+    pub async fn ready(&self, tenant: TenantId) -> Result<u64, BrokerError> {
+        queues::ready(&self.inner.admin, self.inner.timeout, tenant).await
+    }
+
+    /// What a tenant's main queue holds, for certain; to be asked when its worker has left. A classic
+    /// queue does not tell of deliveries that a consumer holds after cancelling, so there the worker
+    /// must have left in order.
+    ///
+    /// # Errors
+    /// As [`ready`](Self::ready).
+    pub async fn contents(&self, tenant: TenantId) -> Result<Contents, BrokerError> {
+        queues::contents(&self.inner.admin, self.inner.timeout, tenant).await
+    }
+
+    /// Publishes into a tenant's main queue, together with others if `rabbitmq.coalesce` is on, and
+    /// waits for the confirm, at most `messages.publish_timeout`.
+    ///
+    /// Cancel-safe: a message that was not sent yet then never is, one that was goes its way.
     ///
     /// # Errors
     /// Says whether the message may be in the queue nevertheless.

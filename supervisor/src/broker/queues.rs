@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use futures_util::{FutureExt, StreamExt};
 use jatis_shared::{
     ids::TenantId,
     topology::{
@@ -12,12 +13,12 @@ use jatis_shared::{
 };
 use lapin::{
     Channel,
-    options::{QueueDeclareOptions, QueueDeleteOptions},
+    options::{BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions, QueueDeleteOptions},
     types::{AMQPValue, FieldTable},
 };
 
 use super::{
-    BrokerError,
+    BrokerError, Contents,
     link::{Link, within},
 };
 
@@ -69,17 +70,8 @@ pub(super) async fn depths(
     let mut channel = within(limit, open(link)).await?;
     let mut depths = Vec::with_capacity(tenants.len());
     for &tenant in tenants {
-        let passive = QueueDeclareOptions {
-            passive: true,
-            ..QueueDeclareOptions::default()
-        };
-        let declare = channel.queue_declare(
-            main_queue_name(tenant).into(),
-            passive,
-            FieldTable::default(),
-        );
-        match within(limit, async { Ok(declare.await?) }).await {
-            Ok(queue) => depths.push((tenant, u64::from(queue.message_count()))),
+        match within(limit, look(&channel, tenant)).await {
+            Ok((ready, _)) => depths.push((tenant, u64::from(ready))),
             // A queue that is missing closes the channel, and nothing else is wrong.
             Err(BrokerError::Amqp(_)) if link.connection().is_ok() => {
                 channel = within(limit, open(link)).await?
@@ -89,6 +81,76 @@ pub(super) async fn depths(
     }
     within(limit, close(&channel)).await?;
     Ok(depths)
+}
+
+pub(super) async fn ready(
+    link: &Link,
+    limit: Duration,
+    tenant: TenantId,
+) -> Result<u64, BrokerError> {
+    within(limit, async {
+        let channel = open(link).await?;
+        let (ready, _) = look(&channel, tenant).await?;
+        close(&channel).await?;
+        Ok(u64::from(ready))
+    })
+    .await
+}
+
+/// A quorum queue counts among its consumers one that has cancelled or died for as long as a
+/// delivery of it is neither settled nor ready again: nothing ready and no consumer is empty. Only,
+/// while such a queue elects its leader the broker says just that of it. So a consumer of ours, which
+/// no queue takes without its leader, must then be counted and get nothing. The last look is for what
+/// was on its way to it: the broker answers a channel in order.
+pub(super) async fn contents(
+    link: &Link,
+    limit: Duration,
+    tenant: TenantId,
+) -> Result<Contents, BrokerError> {
+    within(limit, async {
+        let channel = open(link).await?;
+        let contents = match look(&channel, tenant).await? {
+            (0, 0) => probe(&channel, tenant).await?,
+            (0, _) => Contents::Held,
+            (_, _) => Contents::Ready,
+        };
+        // What the probe was given is ready again with the channel's end.
+        close(&channel).await?;
+        Ok(contents)
+    })
+    .await
+}
+
+async fn probe(channel: &Channel, tenant: TenantId) -> Result<Contents, BrokerError> {
+    channel.basic_qos(1, BasicQosOptions::default()).await?;
+    let mut consumer = channel
+        .basic_consume(
+            main_queue_name(tenant).into(),
+            "".into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        )
+        .await?;
+    let (ready, consumers) = look(channel, tenant).await?;
+    look(channel, tenant).await?;
+    let is_given = consumer.next().now_or_never().is_some();
+    Ok(match (ready, consumers) {
+        (0, 1) if !is_given => Contents::Empty,
+        (0, _) if !is_given => Contents::Held,
+        (_, _) => Contents::Ready,
+    })
+}
+
+/// The deliveries ready, and the consumers.
+async fn look(channel: &Channel, tenant: TenantId) -> Result<(u32, u32), BrokerError> {
+    let passive = QueueDeclareOptions {
+        passive: true,
+        ..QueueDeclareOptions::default()
+    };
+    let name = main_queue_name(tenant).into();
+    let queue = channel.queue_declare(name, passive, FieldTable::default());
+    let queue = queue.await?;
+    Ok((queue.message_count(), queue.consumer_count()))
 }
 
 async fn open(link: &Link) -> Result<Channel, BrokerError> {

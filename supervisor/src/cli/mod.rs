@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use jatis_shared::ids::TenantId;
 
 pub mod config;
+pub mod migrate;
 mod reload;
 pub mod secret;
 pub mod serve;
@@ -45,6 +46,12 @@ pub enum Verb {
     },
     /// Print a token that the API accepts
     Token(TokenArgs),
+    /// Bring the database's schema up to date, as `serve` does when it starts
+    Migrate {
+        /// Only say what would be done; exit 3 when there is something
+        #[arg(long)]
+        check: bool,
+    },
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigVerb),
@@ -69,6 +76,35 @@ pub struct TokenArgs {
 pub enum RoleArg {
     Admin,
     Tenant,
+}
+
+/// How `jatis` ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done as asked.
+    Done,
+    /// Something is in the way; standard error says what.
+    Failed,
+    /// The arguments make no sense. The parser of the command line ends with it by itself.
+    Usage,
+    /// `migrate --check` found something to do.
+    Outdated,
+}
+
+impl Exit {
+    /// Every way, for the reference and its test.
+    pub const ALL: [Self; 4] = [Self::Done, Self::Failed, Self::Usage, Self::Outdated];
+
+    /// The number given to the operating system.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Outdated => 3,
+        }
+    }
 }
 
 /// What to look at.

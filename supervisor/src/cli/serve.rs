@@ -13,7 +13,7 @@ use std::{
 
 use jatis_connect::amqp::ConnectError;
 use jatis_shared::{
-    config::{AuthMode, Config},
+    config::{AuthMode, Config, Messages},
     ids::Mint,
     telemetry::{self, LogError},
 };
@@ -42,7 +42,8 @@ use crate::{
     signals::{Asked, Signals},
     stage::{Stage, StageWatch},
     store::{Db, Janitor, StoreError, installation::Installation},
-    tenancy::{Depths, Progress, Tenancy},
+    sweeper::Sweeper,
+    tenancy::{Departures, Depths, Progress, Tasks, Tenancy},
     vitals::Vitals,
 };
 
@@ -97,6 +98,7 @@ pub async fn serve(setup: Setup, is_welcome: bool) -> Result<(), ServeError> {
         tenancy: rooms.tenancy.clone(),
         mint: Arc::clone(&rooms.mint),
         vitals: rooms.vitals(),
+        sweeper: rooms.sweeper(),
         stage,
         stop: stop.clone(),
     };
@@ -224,10 +226,9 @@ impl Rooms {
     fn start(config: &Arc<Config>, stage: StageWatch) -> Result<Self, ServeError> {
         let db = Db::new(&config.database)?;
         let janitor = Janitor::new(db.clone(), &config.database)?;
-        let broker = Broker::start(&config.rabbitmq, config.messages.publish_timeout)?;
         let (metrics, mint) = (Metrics::new(), Arc::new(Mint::above(0)));
-        let waiters =
-            Waiters::new(usize::try_from(config.messages.max_waiting).unwrap_or(usize::MAX));
+        let broker = broker(config, &metrics)?;
+        let waiters = waiters(&config.messages);
         let fleet = fleet(config, &metrics, &waiters, &mint)?;
         let directory = Arc::new(Directory::default());
         let tenancy = Tenancy {
@@ -240,6 +241,8 @@ impl Rooms {
             metrics: metrics.clone(),
             waiters: waiters.clone(),
             progress: Arc::new(Progress::default()),
+            tasks: Tasks::default(),
+            departures: Departures::new(config.supervision.converge_parallel),
             stage: stage.clone(),
             config: Arc::clone(config),
         };
@@ -289,6 +292,14 @@ impl Rooms {
         }
     }
 
+    fn sweeper(&self) -> Sweeper {
+        Sweeper {
+            db: self.tenancy.db.clone(),
+            metrics: self.metrics.clone(),
+            config: Arc::clone(&self.config),
+        }
+    }
+
     /// Writes what runs to the log.
     fn dump(&self) {
         for worker in self.fleet.snapshots() {
@@ -316,6 +327,21 @@ impl Rooms {
         }
         Ok(())
     }
+}
+
+/// A client may ask to wait where the others do not.
+fn waiters(messages: &Messages) -> Waiters {
+    let patience = Some(messages.wait_for_store).filter(|usual| !usual.is_zero());
+    Waiters::new(
+        usize::try_from(messages.max_waiting).unwrap_or(usize::MAX),
+        patience.unwrap_or(messages.max_wait),
+    )
+}
+
+fn broker(config: &Config, metrics: &Metrics) -> Result<Broker, ConnectError> {
+    let metrics = metrics.clone();
+    let published = Box::new(move |messages| metrics.observe_publish(messages));
+    Broker::start(&config.rabbitmq, config.messages.publish_timeout, published)
 }
 
 fn fleet(

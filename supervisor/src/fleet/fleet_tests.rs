@@ -87,6 +87,7 @@ impl Troupe {
             number: TenantNumber::try_from(7).expect("7 is a number"),
             threads: 2,
             connections: 2,
+            paused: false,
         };
         Self {
             fleet: Fleet::start(settings, hooks, mint_floor).expect("a thread can be started"),
@@ -180,7 +181,8 @@ async fn a_worker_starts_works_resizes_and_drains() {
         threads: 8,
         ..troupe.tenant
     };
-    let resized = troupe.fleet.resize(wider).await.expect("it is known");
+    troupe.fleet.resize(wider);
+    let resized = troupe.fleet.applied(wider).await.expect("it is known");
     assert_eq!((resized.applied_threads, resized.threads.live), (8, 8));
     assert_eq!(resized.pid, Some(pid), "a resize is no restart");
     let again = troupe.fleet.ready(troupe.tenant.tenant, PATIENCE).await;
@@ -193,6 +195,43 @@ async fn a_worker_starts_works_resizes_and_drains() {
     let id = MessageId::from(Uuid::from_u128(99));
     assert_eq!(*stored.lock().expect("no panic"), vec![id]);
     assert_eq!(progress.lock().expect("no panic").stored, 5);
+}
+
+#[tokio::test]
+async fn a_paused_worker_is_resized_killed_and_resumed_and_stays_what_is_wanted() {
+    // It overhears the first order to pause: the next heartbeat must bring another.
+    for part in ["obedient", "inattentive"] {
+        let troupe = Troupe::playing(part, |_| {});
+        let (pid, _) = troupe.running().await;
+        let paused = Desired {
+            paused: true,
+            ..troupe.tenant
+        };
+        troupe.fleet.ensure(paused);
+        let last = troupe.fleet.applied(paused).await.expect("it is known");
+        assert_eq!((last.state, last.applied_threads), (StateName::Paused, 2));
+        assert_eq!(last.pid, Some(pid), "a pause is no restart");
+        assert!(!troupe.fleet.is_running(troupe.tenant.tenant));
+
+        let wider = Desired {
+            threads: 8,
+            ..paused
+        };
+        troupe.fleet.resize(wider);
+        let last = troupe.fleet.applied(wider).await.expect("it is known");
+        assert_eq!((last.state, last.applied_threads), (StateName::Paused, 8));
+        troupe.fleet.resize(paused);
+        troupe.fleet.applied(paused).await.expect("it is known");
+
+        kill_process(named(pid), Signal::KILL).expect("it is ours");
+        let is_back = |last: &Snapshot| last.generation == 1 && last.state == StateName::Paused;
+        troupe.until("paused again", is_back).await;
+
+        troupe.fleet.ensure(troupe.tenant);
+        let last = troupe.fleet.applied(troupe.tenant).await;
+        assert_eq!(last.map(|last| last.state), Some(StateName::Running));
+        troupe.stop().await;
+    }
 }
 
 #[tokio::test]
@@ -389,6 +428,9 @@ struct Actor {
     buffer: BytesMut,
     generation: u64,
     threads: u16,
+    paused: bool,
+    /// Commands to pause that it does not hear.
+    overhears: u8,
 }
 
 impl Actor {
@@ -399,6 +441,8 @@ impl Actor {
             buffer: BytesMut::new(),
             generation: 0,
             threads: 0,
+            paused: false,
+            overhears: 0,
         }
     }
 
@@ -423,6 +467,7 @@ impl Actor {
             return ExitCode::BadSpec;
         };
         self.threads = spec.threads;
+        self.paused = spec.paused;
         assert_eq!(
             (spec.threads, spec.connections, spec.mint_floor),
             (2, 2, 99)
@@ -432,9 +477,14 @@ impl Actor {
             undumpable: true,
             no_core: true,
         }));
+        self.beat(0);
         self.say(Event::Ready { connect_ms: 1 });
         match part {
             "obedient" => self.obey(true),
+            "inattentive" => {
+                self.overhears = 1;
+                self.obey(true)
+            }
             "stubborn" => self.obey(false),
             "mute" => self.dawdle(),
             "closed" => {
@@ -474,6 +524,13 @@ impl Actor {
                     source,
                 });
                 self.beat(2);
+            } else if let Command::Pause = command {
+                self.paused = self.overhears == 0;
+                self.overhears = self.overhears.saturating_sub(1);
+                self.beat(2);
+            } else if let Command::Resume = command {
+                self.paused = false;
+                self.beat(2);
             } else if let (Command::Drain { .. }, true) = (command, drains) {
                 let ids = vec![MessageId::from(Uuid::from_u128(99))];
                 self.say(Event::Stored { ids });
@@ -494,6 +551,7 @@ impl Actor {
                 busy: 0,
             },
             unacked: 3,
+            paused: self.paused,
             stored,
             ..Heartbeat::default()
         }));

@@ -3,10 +3,12 @@
 //! PURE: it does no I/O and reads no clock. `supervise` feeds it what happens, carries out what it
 //! answers, and wakes it at [`Lifecycle::deadline`]. What holds whatever comes in whatever order:
 //! at most one process at a time, nothing started after a stop was asked for, nothing believed that
-//! an earlier process said, and every kill followed until the process is reaped.
+//! an earlier process said, and every kill followed until the process is reaped. Whether a worker
+//! consumes is a level: it is told when that changes, and again after each heartbeat that says
+//! otherwise, so that a command which was lost delays a pause and never drops it.
 //!
 //! ```text
-//!  Queued ─▶ Spawning ─▶ Confining ─▶ Connecting ─▶ Running ◀─▶ Resizing
+//!  Queued ─▶ Spawning ─▶ Confining ─▶ Connecting ─▶ Running ◀─▶ Resizing ◀─▶ Paused
 //!    ▲                                                 ▲ ▼
 //!    │             exit                             Suspect       (any) ─▶ Draining ─▶ Stopped
 //!  Backoff ◀─────────────── (any) ◀── Killing ◀── a deadline, a breach of the protocol
@@ -23,6 +25,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::failures::Failures;
+use self::state::Asked;
 pub(super) use self::{
     event::{Action, Event, Report, SpawnFault},
     policy::Policy,
@@ -39,6 +42,10 @@ pub(super) struct Lifecycle {
     policy: Policy,
     state: State,
     wanted: Size,
+    /// Whether it shall consume nothing.
+    wants_pause: bool,
+    /// What it said last: whether it consumes nothing. Its spec says what it begins with.
+    is_paused: bool,
     /// What a signal to this worker made of its threads. It outlives `wanted` of the same size,
     /// or converging would undo at once what a person did by hand.
     signalled: Option<u16>,
@@ -53,11 +60,13 @@ pub(super) struct Lifecycle {
 
 impl Lifecycle {
     /// A machine in `Queued`, with its slot asked for. `starts`: processes made before.
-    pub(super) const fn new(policy: Policy, wanted: Size, starts: u64) -> Self {
+    pub(super) const fn new(policy: Policy, wanted: Size, wants_pause: bool, starts: u64) -> Self {
         Self {
             policy,
             state: State::Queued,
             wanted,
+            wants_pause,
+            is_paused: wants_pause,
             signalled: None,
             applied: None,
             stop: None,
@@ -97,7 +106,11 @@ impl Lifecycle {
     /// Takes in what happened and says what to do about it, in this order.
     pub(super) fn step(&mut self, event: &Event, now: Instant) -> Vec<Action> {
         match *event {
-            Event::Wanted { size, insisted } => self.want(size, insisted, now),
+            Event::Wanted {
+                size,
+                paused,
+                insisted,
+            } => self.want(size, paused, insisted, now),
             Event::Stop(level) => self.stop(level, now),
             Event::Granted => self.granted(),
             Event::Spawned => self.spawned(now),
@@ -126,12 +139,52 @@ impl Lifecycle {
         self.state.has_process() && generation == self.generation()
     }
 
-    fn want(&mut self, size: Size, insisted: bool, now: Instant) -> Vec<Action> {
+    fn want(&mut self, size: Size, paused: bool, insisted: bool, now: Instant) -> Vec<Action> {
         if insisted || size.threads != self.wanted.threads {
             self.signalled = None;
         }
         self.wanted = size;
-        self.reconcile(now)
+        let is_news = std::mem::replace(&mut self.wants_pause, paused) != paused;
+        let mut actions = if is_news {
+            // Even if it said so last: an order to the contrary may be on its way.
+            self.tell_pause()
+        } else {
+            self.correct_pause()
+        };
+        actions.extend(self.reconcile(now));
+        actions
+    }
+
+    /// Tells whether to consume if the worker says otherwise.
+    fn correct_pause(&self) -> Vec<Action> {
+        if self.is_paused == self.wants_pause {
+            return Vec::new();
+        }
+        self.tell_pause()
+    }
+
+    /// Tells whether to consume, once the worker has its spec. One that is suspect hears it when it
+    /// is heard of again.
+    fn tell_pause(&self) -> Vec<Action> {
+        match self.state {
+            State::Confining { .. }
+            | State::Connecting { .. }
+            | State::Running { .. }
+            | State::Resizing { .. }
+            | State::Paused { .. } => {}
+            State::Queued
+            | State::Spawning { .. }
+            | State::Suspect { .. }
+            | State::Draining { .. }
+            | State::Killing { .. }
+            | State::Backoff { .. }
+            | State::Stopped => return Vec::new(),
+        }
+        vec![if self.wants_pause {
+            Action::Pause
+        } else {
+            Action::Resume
+        }]
     }
 
     /// The size the worker should have by now.
@@ -145,29 +198,52 @@ impl Lifecycle {
 
     /// Asks for the target size if it is neither there nor asked for already.
     fn reconcile(&mut self, now: Instant) -> Vec<Action> {
-        let present = if let State::Resizing { asked, .. } = self.state {
-            Some(asked)
-        } else {
-            self.applied
-        };
+        let present = self.asked().map_or(self.applied, |asked| Some(asked.size));
         if present == Some(self.target()) {
             return Vec::new();
         }
         self.ask(now)
     }
 
-    /// Asks for the target size, if the worker consumes.
+    /// The size asked for, while it is not confirmed.
+    const fn asked(&self) -> Option<Asked> {
+        match self.state {
+            State::Resizing { asked, .. } => Some(asked),
+            State::Paused { asked, .. } => asked,
+            State::Queued
+            | State::Spawning { .. }
+            | State::Confining { .. }
+            | State::Connecting { .. }
+            | State::Running { .. }
+            | State::Suspect { .. }
+            | State::Draining { .. }
+            | State::Killing { .. }
+            | State::Backoff { .. }
+            | State::Stopped => None,
+        }
+    }
+
+    /// Asks for the target size, if the worker is at work or paused.
     fn ask(&mut self, now: Instant) -> Vec<Action> {
-        let (State::Running { silent_at } | State::Resizing { silent_at, .. }) = self.state else {
+        let (State::Running { silent_at }
+        | State::Resizing { silent_at, .. }
+        | State::Paused { silent_at, .. }) = self.state
+        else {
             return Vec::new();
         };
-        let asked = self.target();
-        self.state = State::Resizing {
-            silent_at,
-            asked,
-            again_at: now + self.policy.resize,
+        let size = self.target();
+        let again_at = now + self.policy.resize;
+        self.serve(silent_at, Some(Asked { size, again_at }));
+        vec![Action::Resize(size)]
+    }
+
+    /// Enters the state of a worker that is well, by what it says and what it was asked for.
+    const fn serve(&mut self, silent_at: Instant, asked: Option<Asked>) {
+        self.state = match (self.is_paused, asked) {
+            (true, asked) => State::Paused { silent_at, asked },
+            (false, Some(asked)) => State::Resizing { silent_at, asked },
+            (false, None) => State::Running { silent_at },
         };
-        vec![Action::Resize(asked)]
     }
 
     fn stop(&mut self, level: StopLevel, now: Instant) -> Vec<Action> {
@@ -188,6 +264,7 @@ impl Lifecycle {
             | State::Connecting { .. }
             | State::Running { .. }
             | State::Resizing { .. }
+            | State::Paused { .. }
             | State::Suspect { .. } => self.drain(level, None, now),
             State::Draining { kill_at } => self.drain(level, Some(kill_at), now),
             State::Killing { .. } | State::Stopped => Vec::new(),
@@ -254,7 +331,7 @@ impl Lifecycle {
                 confined_by: deadline,
             } => *deadline = soon.min(*deadline),
             State::Connecting { silent_at } => *silent_at = Some(soon),
-            State::Running { .. } | State::Resizing { .. } => {
+            State::Running { .. } | State::Resizing { .. } | State::Paused { .. } => {
                 self.state = State::Suspect { kill_at: soon };
             }
             State::Queued
@@ -313,7 +390,9 @@ impl Lifecycle {
             | State::Connecting { .. }
             | State::Suspect { .. }
             | State::Draining { .. } => self.kill(now),
-            State::Running { silent_at } | State::Resizing { silent_at, .. }
+            State::Running { silent_at }
+            | State::Resizing { silent_at, .. }
+            | State::Paused { silent_at, .. }
                 if silent_at <= now =>
             {
                 self.state = State::Suspect {
@@ -322,7 +401,7 @@ impl Lifecycle {
                 Vec::new()
             }
             State::Running { .. } => Vec::new(),
-            State::Resizing { .. } => self.ask(now),
+            State::Resizing { .. } | State::Paused { .. } => self.ask(now),
             State::Killing { .. } => {
                 self.state = State::Killing { overdue_at: None };
                 vec![Action::Alarm]

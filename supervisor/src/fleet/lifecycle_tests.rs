@@ -57,8 +57,26 @@ fn exited(code: i32) -> Event {
 fn wanted(threads: u16) -> Event {
     Event::Wanted {
         size: size(threads),
+        paused: false,
         insisted: false,
     }
+}
+
+/// This size, and a pause.
+fn wanted_paused(threads: u16) -> Event {
+    Event::Wanted {
+        size: size(threads),
+        paused: true,
+        insisted: false,
+    }
+}
+
+fn heartbeat(paused: bool) -> Event {
+    told(Report::Heartbeat { paused })
+}
+
+const fn briefed(paused: bool) -> Action {
+    Action::Brief { size: SIZE, paused }
 }
 
 fn misbehaved() -> Event {
@@ -82,13 +100,14 @@ fn at(state: StateName, now: Instant) -> Lifecycle {
         StateName::Connecting => starting(vec![]),
         StateName::Running => starting(vec![told(Report::Ready)]),
         StateName::Resizing => starting(vec![told(Report::Ready), wanted(8)]),
+        StateName::Paused => starting(vec![told(Report::Ready), wanted_paused(4), heartbeat(true)]),
         StateName::Suspect => starting(vec![told(Report::Ready), hung_up]),
         StateName::Draining => starting(vec![told(Report::Ready), Event::Stop(StopLevel::Drain)]),
         StateName::Killing => starting(vec![told(Report::Ready), misbehaved()]),
         StateName::Backoff => starting(vec![told(Report::Ready), exited(101)]),
         StateName::Stopped => vec![Event::Stop(StopLevel::Drain)],
     };
-    let mut machine = Lifecycle::new(POLICY, SIZE, 0);
+    let mut machine = Lifecycle::new(POLICY, SIZE, false, 0);
     for event in way {
         machine.step(&event, now);
     }
@@ -116,6 +135,7 @@ fn every_event_leads_where_the_table_says() {
     let hung_up = || Event::HungUp { generation: FIRST };
     let insisted = Event::Wanted {
         size: SIZE,
+        paused: false,
         insisted: true,
     };
     for (from, event, to, actions) in [
@@ -131,7 +151,7 @@ fn every_event_leads_where_the_table_says() {
             S::Spawning,
             told(Report::Hello),
             S::Confining,
-            vec![Brief(SIZE)],
+            vec![briefed(false)],
         ),
         (S::Spawning, told(Report::Ready), S::Killing, vec![Kill]),
         (S::Spawning, told(Report::Confined), S::Killing, vec![Kill]),
@@ -146,7 +166,7 @@ fn every_event_leads_where_the_table_says() {
         ),
         (S::Confining, told(Report::Hello), S::Killing, vec![Kill]),
         (S::Confining, told(Report::Ready), S::Killing, vec![Kill]),
-        (S::Confining, told(Report::Heartbeat), S::Confining, vec![]),
+        (S::Confining, heartbeat(false), S::Confining, vec![]),
         (
             S::Confining,
             stop(StopLevel::Drain),
@@ -160,18 +180,54 @@ fn every_event_leads_where_the_table_says() {
             S::Killing,
             vec![Kill],
         ),
-        (
-            S::Connecting,
-            told(Report::Heartbeat),
-            S::Connecting,
-            vec![],
-        ),
+        (S::Connecting, heartbeat(false), S::Connecting, vec![]),
         (S::Connecting, exited(75), S::Backoff, vec![ReleaseSlot]),
-        (S::Running, told(Report::Heartbeat), S::Running, vec![]),
+        (S::Running, heartbeat(false), S::Running, vec![]),
         (S::Running, told(Report::Ready), S::Running, vec![]),
         (S::Running, told(Report::Hello), S::Killing, vec![Kill]),
         (S::Running, wanted(8), S::Resizing, vec![Resize(size(8))]),
         (S::Running, wanted(4), S::Running, vec![]),
+        (S::Queued, wanted_paused(4), S::Queued, vec![]),
+        (S::Spawning, wanted_paused(4), S::Spawning, vec![]),
+        (S::Confining, wanted_paused(4), S::Confining, vec![Pause]),
+        (S::Connecting, wanted_paused(4), S::Connecting, vec![Pause]),
+        (S::Connecting, heartbeat(true), S::Connecting, vec![Resume]),
+        (S::Running, wanted_paused(4), S::Running, vec![Pause]),
+        (
+            S::Running,
+            wanted_paused(8),
+            S::Resizing,
+            vec![Pause, Resize(size(8))],
+        ),
+        (S::Running, heartbeat(true), S::Paused, vec![Resume]),
+        (S::Resizing, heartbeat(true), S::Paused, vec![Resume]),
+        (S::Suspect, wanted_paused(4), S::Suspect, vec![]),
+        (S::Suspect, heartbeat(true), S::Paused, vec![Resume]),
+        (S::Backoff, wanted_paused(4), S::Backoff, vec![]),
+        (S::Draining, wanted_paused(4), S::Draining, vec![]),
+        (S::Paused, heartbeat(true), S::Paused, vec![]),
+        (S::Paused, heartbeat(false), S::Running, vec![Pause]),
+        (S::Paused, wanted_paused(4), S::Paused, vec![]),
+        (S::Paused, wanted(4), S::Paused, vec![Resume]),
+        (
+            S::Paused,
+            wanted_paused(8),
+            S::Paused,
+            vec![Resize(size(8))],
+        ),
+        (S::Paused, resized(8, false), S::Paused, vec![]),
+        (S::Paused, told(Report::Ready), S::Paused, vec![]),
+        (S::Paused, told(Report::Hello), S::Killing, vec![Kill]),
+        (S::Paused, told(Report::Sync), S::Paused, vec![Resize(SIZE)]),
+        (S::Paused, hung_up(), S::Suspect, vec![]),
+        (S::Paused, misbehaved(), S::Killing, vec![Kill]),
+        (S::Paused, exited(101), S::Backoff, vec![ReleaseSlot]),
+        (
+            S::Paused,
+            stop(StopLevel::Drain),
+            S::Draining,
+            vec![Drain(POLICY.drain)],
+        ),
         (S::Running, insisted, S::Running, vec![]),
         (
             S::Running,
@@ -208,7 +264,7 @@ fn every_event_leads_where_the_table_says() {
         (S::Resizing, wanted(8), S::Resizing, vec![]),
         (S::Resizing, wanted(2), S::Resizing, vec![Resize(size(2))]),
         (S::Resizing, hung_up(), S::Suspect, vec![]),
-        (S::Suspect, told(Report::Heartbeat), S::Running, vec![]),
+        (S::Suspect, heartbeat(false), S::Running, vec![]),
         (S::Suspect, wanted(8), S::Suspect, vec![]),
         (S::Suspect, exited(101), S::Backoff, vec![ReleaseSlot]),
         (
@@ -217,7 +273,7 @@ fn every_event_leads_where_the_table_says() {
             S::Draining,
             vec![Drain(POLICY.drain)],
         ),
-        (S::Draining, told(Report::Heartbeat), S::Draining, vec![]),
+        (S::Draining, heartbeat(false), S::Draining, vec![]),
         (S::Draining, hung_up(), S::Draining, vec![]),
         (S::Draining, wanted(8), S::Draining, vec![]),
         (S::Draining, stop(StopLevel::Drain), S::Draining, vec![]),
@@ -235,7 +291,7 @@ fn every_event_leads_where_the_table_says() {
         ),
         (S::Draining, exited(0), S::Stopped, vec![ReleaseSlot]),
         (S::Draining, exited(101), S::Stopped, vec![ReleaseSlot]),
-        (S::Killing, told(Report::Heartbeat), S::Killing, vec![]),
+        (S::Killing, heartbeat(false), S::Killing, vec![]),
         (S::Killing, misbehaved(), S::Killing, vec![]),
         (S::Killing, stop(StopLevel::Immediate), S::Killing, vec![]),
         (S::Killing, exited(0), S::Backoff, vec![ReleaseSlot]),
@@ -268,6 +324,7 @@ fn every_deadline_leads_on() {
         (S::Confining, POLICY.confine, S::Killing, vec![Kill]),
         (S::Running, POLICY.silence, S::Suspect, vec![]),
         (S::Resizing, POLICY.silence, S::Suspect, vec![]),
+        (S::Paused, POLICY.silence, S::Suspect, vec![]),
         (S::Suspect, POLICY.patience, S::Killing, vec![Kill]),
         (
             S::Draining,
@@ -299,7 +356,7 @@ fn every_deadline_leads_on() {
 fn a_connecting_worker_is_watched_from_its_first_heartbeat_on() {
     let start = Instant::now();
     let mut machine = at(StateName::Connecting, start);
-    machine.step(&told(Report::Heartbeat), start);
+    machine.step(&heartbeat(false), start);
     assert_eq!(
         machine.step(&Event::Timer, start + POLICY.silence),
         vec![Action::Kill]
@@ -310,7 +367,7 @@ fn a_connecting_worker_is_watched_from_its_first_heartbeat_on() {
 fn a_resize_without_an_answer_is_asked_for_again() {
     let start = Instant::now();
     let mut machine = at(StateName::Resizing, start);
-    machine.step(&told(Report::Heartbeat), start + POLICY.silence - SECOND);
+    machine.step(&heartbeat(false), start + POLICY.silence - SECOND);
     let again = machine.step(&Event::Timer, start + POLICY.resize);
     assert_eq!(again, vec![Action::Resize(size(8))]);
 }
@@ -325,10 +382,103 @@ fn a_size_wanted_while_it_starts_is_asked_for_when_it_is_ready() {
 }
 
 #[test]
+fn a_worker_that_starts_for_a_paused_tenant_is_briefed_so_and_never_told_to_consume() {
+    let now = Instant::now();
+    let mut machine = Lifecycle::new(POLICY, SIZE, true, 0);
+    let mut told_so = Vec::new();
+    for event in starting(vec![heartbeat(true), told(Report::Ready), heartbeat(true)]) {
+        told_so.extend(machine.step(&event, now));
+    }
+    assert_eq!(
+        told_so,
+        vec![Action::Spawn, briefed(true), Action::ReleaseSlot]
+    );
+    assert_eq!(machine.state().name(), StateName::Paused);
+    // Its successor as well.
+    machine.step(&exited(101), now);
+    let rested = machine.deadline().expect("it rests");
+    machine.step(&Event::Timer, rested);
+    machine.step(&Event::Granted, rested);
+    machine.step(&Event::Spawned, rested);
+    let hello = Event::Told {
+        generation: FIRST + 1,
+        report: Report::Hello,
+    };
+    assert_eq!(machine.step(&hello, rested), vec![briefed(true)]);
+}
+
+#[test]
+fn a_pause_wanted_while_it_starts_is_told_as_soon_as_it_can_be_heard() {
+    let now = Instant::now();
+    let mut machine = at(StateName::Spawning, now);
+    machine.step(&wanted_paused(4), now);
+    assert_eq!(
+        machine.step(&told(Report::Hello), now),
+        vec![briefed(true)],
+        "it is in the spec"
+    );
+    machine.step(&wanted(4), now);
+    machine.step(&told(Report::Confined), now);
+    assert_eq!(
+        machine.step(&wanted_paused(4), now),
+        vec![Action::Pause],
+        "the spec's word may be overtaken"
+    );
+}
+
+#[test]
+fn a_paused_worker_is_resized_and_stays_paused() {
+    let start = Instant::now();
+    let mut machine = at(StateName::Paused, start);
+    assert_eq!(
+        machine.step(&wanted_paused(8), start),
+        vec![Action::Resize(size(8))]
+    );
+    machine.step(&heartbeat(true), start + POLICY.silence - SECOND);
+    assert_eq!(
+        machine.step(&Event::Timer, start + POLICY.resize),
+        vec![Action::Resize(size(8))],
+        "asked again"
+    );
+    machine.step(&resized(8, false), start + POLICY.resize);
+    assert_eq!(machine.state().name(), StateName::Paused);
+    assert_eq!(machine.applied(), Some(size(8)));
+    assert_eq!(machine.step(&wanted_paused(8), start), vec![]);
+}
+
+#[test]
+fn a_resize_under_way_goes_along_into_a_pause_and_out_of_it() {
+    let now = Instant::now();
+    let mut machine = at(StateName::Resizing, now);
+    machine.step(&wanted_paused(8), now);
+    machine.step(&heartbeat(true), now);
+    assert_eq!(machine.state().name(), StateName::Paused);
+    machine.step(&wanted(8), now);
+    machine.step(&heartbeat(false), now);
+    assert_eq!(machine.state().name(), StateName::Resizing);
+    machine.step(&resized(8, false), now);
+    assert_eq!(machine.state().name(), StateName::Running);
+}
+
+#[test]
+fn a_word_said_before_the_order_arrived_is_answered_with_the_order() {
+    let now = Instant::now();
+    let mut machine = at(StateName::Running, now);
+    assert_eq!(machine.step(&wanted_paused(4), now), vec![Action::Pause]);
+    assert_eq!(machine.step(&heartbeat(false), now), vec![Action::Pause]);
+    // The pause is on its way, so the worker must hear that it is over.
+    assert_eq!(machine.step(&wanted(4), now), vec![Action::Resume]);
+    assert_eq!(machine.step(&heartbeat(true), now), vec![Action::Resume]);
+    assert_eq!(machine.step(&heartbeat(false), now), vec![]);
+    assert_eq!(machine.state().name(), StateName::Running);
+}
+
+#[test]
 fn what_a_signal_did_holds_until_another_size_is_wanted_or_a_person_insists() {
     let now = Instant::now();
     let insisted = Event::Wanted {
         size: SIZE,
+        paused: false,
         insisted: true,
     };
     for (event, actions) in [
@@ -348,7 +498,7 @@ fn a_size_the_worker_cannot_have_is_asked_for_again_at_the_next_occasion_only() 
     let now = Instant::now();
     let mut machine = at(StateName::Resizing, now);
     assert_eq!(machine.step(&told(Report::Refused), now), vec![]);
-    assert_eq!(machine.step(&told(Report::Heartbeat), now), vec![]);
+    assert_eq!(machine.step(&heartbeat(false), now), vec![]);
     assert_eq!(machine.step(&wanted(8), now), vec![Action::Resize(size(8))]);
 }
 
@@ -392,7 +542,7 @@ fn a_host_without_means_is_not_held_against_the_tenant() {
 /// the pause that must follow, in milliseconds.
 fn check_pauses(lives: &[(u64, i32, u64)]) {
     let mut now = Instant::now();
-    let mut machine = Lifecycle::new(POLICY, SIZE, 0);
+    let mut machine = Lifecycle::new(POLICY, SIZE, false, 0);
     for (nth, (ready_seconds, code, pause)) in lives.iter().enumerate() {
         let generation = u64::try_from(nth).expect("few lives");
         machine.step(&Event::Granted, now);
@@ -476,11 +626,25 @@ struct World {
 enum Move {
     Grant,
     SpawnEnds(Option<SpawnFault>),
-    Say { stale: bool, report: Report },
-    HangUp { stale: bool },
-    Misbehave { stale: bool },
-    Exit { stale: bool, code: i32 },
-    Want { threads: u16, insisted: bool },
+    Say {
+        stale: bool,
+        report: Report,
+    },
+    HangUp {
+        stale: bool,
+    },
+    Misbehave {
+        stale: bool,
+    },
+    Exit {
+        stale: bool,
+        code: i32,
+    },
+    Want {
+        threads: u16,
+        paused: bool,
+        insisted: bool,
+    },
     Stop(StopLevel),
     Wait(u64),
     Due,
@@ -491,7 +655,7 @@ fn moves() -> impl Strategy<Value = Move> {
         4 => Just(Report::Hello),
         4 => Just(Report::Confined),
         4 => Just(Report::Ready),
-        2 => Just(Report::Heartbeat),
+        2 => any::<bool>().prop_map(|paused| Report::Heartbeat { paused }),
         1 => (1_u16..9, any::<bool>())
             .prop_map(|(threads, signalled)| Report::Resized { size: size(threads), signalled }),
         1 => Just(Report::Refused),
@@ -516,8 +680,9 @@ fn moves() -> impl Strategy<Value = Move> {
         2 => stale().prop_map(|stale| Move::HangUp { stale }),
         1 => stale().prop_map(|stale| Move::Misbehave { stale }),
         4 => (stale(), codes).prop_map(|(stale, code)| Move::Exit { stale, code }),
-        3 => (1_u16..9, any::<bool>())
-            .prop_map(|(threads, insisted)| Move::Want { threads, insisted }),
+        3 => (1_u16..9, any::<bool>(), any::<bool>()).prop_map(|(threads, paused, insisted)| {
+            Move::Want { threads, paused, insisted }
+        }),
         1 => level.prop_map(Move::Stop),
         4 => (0_u64..200_000).prop_map(Move::Wait),
         8 => Just(Move::Due),
@@ -527,7 +692,7 @@ fn moves() -> impl Strategy<Value = Move> {
 impl World {
     fn new() -> Self {
         Self {
-            machine: Lifecycle::new(POLICY, SIZE, 0),
+            machine: Lifecycle::new(POLICY, SIZE, false, 0),
             now: Instant::now(),
             slot_asked: true,
             spawn_asked: false,
@@ -586,8 +751,13 @@ impl World {
                     dice: DICE,
                 })
             }
-            Move::Want { threads, insisted } => Some(Event::Wanted {
+            Move::Want {
+                threads,
+                paused,
+                insisted,
+            } => Some(Event::Wanted {
                 size: size(*threads),
+                paused: *paused,
                 insisted: *insisted,
             }),
             Move::Stop(level) => {
@@ -664,7 +834,11 @@ impl World {
                 );
                 self.spawn_asked = true;
             }
-            Action::Brief(size) | Action::Resize(size) => {
+            Action::Pause | Action::Resume => {
+                assert!(self.alive.is_some() && !self.killed, "nobody to tell");
+                assert!(!self.stopped, "told to work after the stop");
+            }
+            Action::Brief { size, .. } | Action::Resize(size) => {
                 assert!(self.alive.is_some() && !self.killed, "nobody to tell");
                 assert!(!self.stopped, "told to work after the stop");
                 assert!(size.connections <= size.threads);
@@ -715,5 +889,45 @@ proptest! {
             world.play(next);
         }
         world.finish();
+    }
+
+    /// The worker here does as told, but only by the commands that reach it.
+    #[test]
+    fn whatever_is_lost_a_heartbeat_brings_the_pause_that_is_wanted(
+        orders in prop::collection::vec((any::<bool>(), 1_u16..9, any::<bool>(), any::<bool>()), 1..20)
+    ) {
+        let now = Instant::now();
+        let mut machine = at(StateName::Running, now);
+        let (mut paused, mut wants_pause) = (false, false);
+        let obey = |actions: Vec<Action>, paused: &mut bool, is_lost: bool| {
+            for action in actions.into_iter().filter(|_| !is_lost) {
+                match action {
+                    Action::Pause => *paused = true,
+                    Action::Resume => *paused = false,
+                    Action::Resize(_) => {}
+                    unexpected @ (Action::RequestSlot
+                    | Action::ReleaseSlot
+                    | Action::Spawn
+                    | Action::Brief { .. }
+                    | Action::Drain(_)
+                    | Action::Kill
+                    | Action::Alarm) => panic!("{unexpected:?}"),
+                }
+            }
+        };
+        for (wanted, threads, is_lost, beats) in orders {
+            wants_pause = wanted;
+            let event = Event::Wanted { size: size(threads), paused: wanted, insisted: false };
+            obey(machine.step(&event, now), &mut paused, is_lost);
+            if beats {
+                obey(machine.step(&heartbeat(paused), now), &mut paused, is_lost);
+            }
+        }
+        for _ in 0..2 {
+            obey(machine.step(&heartbeat(paused), now), &mut paused, false);
+        }
+        prop_assert_eq!(paused, wants_pause);
+        prop_assert_eq!(machine.state().name() == StateName::Paused, wants_pause);
+        prop_assert_eq!(machine.step(&heartbeat(paused), now), vec![]);
     }
 }

@@ -61,6 +61,8 @@ pub struct Desired {
     pub threads: u16,
     /// Database connections, 1 to `threads`.
     pub connections: u16,
+    /// Not to consume.
+    pub paused: bool,
 }
 
 impl Desired {
@@ -161,8 +163,8 @@ impl Fleet {
         })
     }
 
-    /// Makes what is wanted known: starts the tenant's worker if it has none, and gives it another
-    /// size if that has changed. Harmless to repeat. Does nothing for a tenant that is being
+    /// Makes what is wanted known: starts the tenant's worker if it has none, gives it another size
+    /// if that has changed, and pauses or resumes it. Harmless to repeat. Does nothing for a tenant that is being
     /// stopped (ask again when it is gone), and nothing once all is being stopped.
     pub fn ensure(&self, desired: Desired) {
         self.order(desired, 0);
@@ -179,6 +181,7 @@ impl Fleet {
         if let Some(member) = known.filter(|member| !member.orders.is_closed()) {
             member.orders.send_modify(|order| {
                 order.size = desired.size();
+                order.paused = desired.paused;
                 order.insisted += insistence;
             });
             return;
@@ -202,6 +205,7 @@ impl Fleet {
         let spawner = self.inner.spawner().as_ref()?.0.clone();
         let (orders, receiver) = watch::channel(Order {
             size: desired.size(),
+            paused: desired.paused,
             insisted: 0,
             stop: None,
         });
@@ -225,6 +229,18 @@ impl Fleet {
         Some(Member { orders, snapshots })
     }
 
+    /// Gives every worker its share of the database's connections among this many tenants. Starts
+    /// none.
+    pub fn share_connections(&self, tenants: usize) {
+        let config = &self.inner.shared.settings.config;
+        for member in self.inner.members().by_tenant.values() {
+            member.orders.send_if_modified(|order| {
+                let share = config.connections(order.size.threads, tenants);
+                std::mem::replace(&mut order.size.connections, share) != share
+            });
+        }
+    }
+
     /// Waits until the tenant's worker consumes, or the time is over. Gives what is the case then;
     /// `None` for a tenant that is not known.
     ///
@@ -234,16 +250,26 @@ impl Fleet {
         self.wait(tenant, within, is_running).await
     }
 
-    /// Like `ensure`, and waits until the worker has confirmed this number of threads, or
+    /// Like `ensure` for a size that a person asks for: it ends what a signal to the worker had
+    /// changed.
+    pub fn resize(&self, desired: Desired) {
+        self.order(desired, 1);
+    }
+
+    /// Waits until the worker has confirmed what is wanted, its threads and whether it consumes, or
     /// `supervision.resize_timeout` is over. Gives what is the case then; `None` for a tenant that
     /// is not known, because all is being stopped.
     ///
-    /// Cancel-safe: the resize goes on.
-    pub async fn resize(&self, desired: Desired) -> Option<Snapshot> {
-        self.order(desired, 1);
+    /// Cancel-safe.
+    pub async fn applied(&self, desired: Desired) -> Option<Snapshot> {
         let keys = &self.inner.shared.settings.config.supervision;
+        let at_rest = if desired.paused {
+            StateName::Paused
+        } else {
+            StateName::Running
+        };
         let is_done = |last: &Snapshot| {
-            last.state == StateName::Running
+            last.state == at_rest
                 && last.wanted_threads == desired.threads
                 && last.applied_threads == desired.threads
         };
@@ -268,17 +294,18 @@ impl Fleet {
     }
 
     /// Stops the tenant's worker: it drains, is killed if it does not in time, and is forgotten.
-    /// Returns when its process is reaped. Harmless to repeat.
+    /// Returns when its process is reaped, and gives what was the case then; `None` when it was not
+    /// known. Harmless to repeat.
     ///
     /// Cancel-safe: the stop goes on.
-    pub async fn stop(&self, tenant: TenantId) {
-        let Some(mut snapshots) = self.inner.watch(tenant) else {
-            return;
-        };
+    pub async fn stop(&self, tenant: TenantId) -> Option<Snapshot> {
+        let mut snapshots = self.inner.watch(tenant)?;
         self.inner.raise(Some(tenant), StopLevel::Drain);
         while snapshots.changed().await.is_ok() {}
         // Done already, unless the task ended by a fault.
         self.inner.forget(tenant);
+        let last = snapshots.borrow().clone();
+        Some(last)
     }
 
     /// Stops all workers at once, and takes in no more. A level that rises meanwhile hurries it.

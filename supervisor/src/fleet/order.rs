@@ -22,6 +22,8 @@ pub enum StopLevel {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Order {
     pub(super) size: Size,
+    /// Not to consume.
+    pub(super) paused: bool,
     /// How often a person has asked for a size.
     pub(super) insisted: u64,
     /// Once there, it never goes and never softens.

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::{
     lifecycle::Lifecycle,
-    process::Ending,
+    process::{Blame, Ending},
     snapshot::{Progress, Snapshot, Status},
 };
 
@@ -24,7 +24,7 @@ pub(super) struct Record {
     heartbeat: Heartbeat,
     /// The latest tick any of the tenant's workers minted at.
     pub(super) last_tick: u64,
-    last_exit: Option<String>,
+    last_exit: Option<Ending>,
     /// When the present state was entered.
     pub(super) since: Timestamp,
 }
@@ -68,17 +68,16 @@ impl Record {
     /// Takes in the end of the process.
     pub(super) fn ended(&mut self, ending: Ending) {
         self.heartbeat = Heartbeat::default();
-        self.last_exit = Some(ending.to_string());
+        self.last_exit = Some(ending);
     }
 
     /// What the world may know now.
     pub(super) fn snapshot(&self, lifecycle: &Lifecycle) -> Snapshot {
         let state = lifecycle.state();
         let applied = match state.name().status() {
-            Status::Running => lifecycle.applied(),
+            Status::Running | Status::Paused => lifecycle.applied(),
             Status::Starting
             | Status::Backoff
-            | Status::Paused
             | Status::Draining
             | Status::Failed
             | Status::Deleting => None,
@@ -97,7 +96,10 @@ impl Record {
             unacked: self.heartbeat.unacked,
             in_flight: self.heartbeat.in_flight,
             last_tick: self.last_tick,
-            last_exit: self.last_exit.clone(),
+            last_exit: self.last_exit.map(|ending| ending.to_string()),
+            left_in_order: self
+                .last_exit
+                .is_some_and(|ending| ending.blame() == Blame::Clean),
         }
     }
 }

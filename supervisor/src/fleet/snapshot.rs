@@ -33,6 +33,8 @@ pub enum StateName {
     Running,
     /// It consumes and changes its size.
     Resizing,
+    /// It consumes nothing, because it shall not.
+    Paused,
     /// It has not been heard of for too long.
     Suspect,
     /// It finishes what it has.
@@ -47,13 +49,14 @@ pub enum StateName {
 
 impl StateName {
     /// Every state, for the reference and its test.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Queued,
         Self::Spawning,
         Self::Confining,
         Self::Connecting,
         Self::Running,
         Self::Resizing,
+        Self::Paused,
         Self::Suspect,
         Self::Draining,
         Self::Killing,
@@ -71,6 +74,7 @@ impl StateName {
             Self::Connecting => "connecting",
             Self::Running => "running",
             Self::Resizing => "resizing",
+            Self::Paused => "paused",
             Self::Suspect => "suspect",
             Self::Draining => "draining",
             Self::Killing => "killing",
@@ -85,6 +89,7 @@ impl StateName {
         match self {
             Self::Queued | Self::Spawning | Self::Confining | Self::Connecting => Status::Starting,
             Self::Running | Self::Resizing | Self::Suspect => Status::Running,
+            Self::Paused => Status::Paused,
             Self::Killing | Self::Backoff => Status::Backoff,
             Self::Draining | Self::Stopped => Status::Draining,
         }
@@ -110,7 +115,7 @@ pub struct Snapshot {
     pub threads: Threads,
     /// Pool threads as wanted.
     pub wanted_threads: u16,
-    /// Pool threads as confirmed by the worker; 0 while it does not consume.
+    /// Pool threads as confirmed by the worker; 0 while it neither consumes nor is paused.
     pub applied_threads: u16,
     /// Deliveries held and not acknowledged, as it last reported.
     pub unacked: u64,
@@ -120,6 +125,8 @@ pub struct Snapshot {
     pub last_tick: u64,
     /// How the latest process ended, in words: "exit 75 (orphaned)", "signal 9 (SIGKILL)".
     pub last_exit: Option<String>,
+    /// Whether the latest process that ended left in order: it gave back or finished all it held.
+    pub left_in_order: bool,
 }
 
 impl Snapshot {

@@ -62,7 +62,12 @@ impl Caretaker {
         record: Record,
         starts: u64,
     ) -> Self {
-        let Order { size, insisted, .. } = *orders.borrow();
+        let Order {
+            size,
+            paused,
+            insisted,
+            ..
+        } = *orders.borrow();
         let policy = (&shared.settings.config.supervision).into();
         Self {
             // A new lifecycle is queued.
@@ -72,7 +77,7 @@ impl Caretaker {
             orders,
             is_ordered: true,
             insisted,
-            lifecycle: Lifecycle::new(policy, size, starts),
+            lifecycle: Lifecycle::new(policy, size, paused, starts),
             record,
             worker: None,
         }
@@ -123,6 +128,7 @@ impl Caretaker {
             Some(level) => Event::Stop(level),
             None => Event::Wanted {
                 size: order.size,
+                paused: order.paused,
                 insisted,
             },
         }
@@ -206,13 +212,17 @@ impl Caretaker {
             Action::RequestSlot => self.slot = claim(&self.shared),
             Action::ReleaseSlot => self.slot = SlotClaim::None,
             Action::Spawn => return Some(self.spawn().await),
-            Action::Brief(size) => return self.send(Command::Spec(Box::new(self.spec(size)))),
+            Action::Brief { size, paused } => {
+                return self.send(Command::Spec(Box::new(self.spec(size, paused))));
+            }
             Action::Resize(size) => {
                 return self.send(Command::Resize {
                     threads: size.threads,
                     connections: size.connections,
                 });
             }
+            Action::Pause => return self.send(Command::Pause),
+            Action::Resume => return self.send(Command::Resume),
             Action::Drain(within) => {
                 let deadline_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
                 let failed = self.send(Command::Drain { deadline_ms });
@@ -264,13 +274,14 @@ impl Caretaker {
         }
     }
 
-    fn spec(&self, size: Size) -> Spec {
+    fn spec(&self, size: Size, paused: bool) -> Spec {
         let config = &self.shared.settings.config;
         Spec {
             tenant: self.record.tenant,
             number: self.record.number,
             threads: size.threads,
             connections: size.connections,
+            paused,
             prefetch: config.prefetch(),
             mint_floor: (self.shared.mint_floor)().max(self.record.last_tick),
             orphan_timeout: config.supervision.orphan_timeout,

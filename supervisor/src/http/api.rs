@@ -23,7 +23,7 @@ use super::{
     paths::Places,
     problem::Problem,
     request_id::RequestId,
-    tenants,
+    stats, tenant_changes, tenants,
 };
 
 /// Every route of jatis. What is not in this table does not exist: the router, the authorisation
@@ -32,11 +32,17 @@ pub(crate) const ROUTES: &[Route] = &[
     Route::of::<tenants::Create>(),
     Route::of::<tenants::List>(),
     Route::of::<tenants::Show>(),
+    Route::of::<tenant_changes::Upsert>(),
+    Route::of::<tenant_changes::Patch>(),
     Route::of::<tenants::Delete>(),
     Route::of::<tenants::Resize>(),
+    Route::of::<tenant_changes::Pause>(),
+    Route::of::<tenant_changes::Resume>(),
     Route::of::<messages::Publish>(),
     Route::of::<messages::List>(),
     Route::of::<messages::Show>(),
+    Route::of::<messages::Delete>(),
+    Route::of::<stats::Messages>(),
     Route::of::<ops::Overall>(),
     Route::of::<ops::Live>(),
     Route::of::<ops::Ready>(),
@@ -92,6 +98,7 @@ async fn answer(
     };
     // The body is complete: collecting it neither waits nor fails.
     call.body = body.collect().await?.to_bytes();
+    call.headers = parts.headers;
     let request_id = call.request_id.clone();
     let mut handling = (route.handle)(app, call);
     // A panic is a bug of this one route: its client hears of it, and the connection's other

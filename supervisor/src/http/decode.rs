@@ -69,6 +69,16 @@ impl Fields {
         number
     }
 
+    /// `true` or `false`.
+    pub(crate) fn flag(&mut self, name: &str) -> Option<bool> {
+        let value = self.take(name)?;
+        let flag = value.as_bool();
+        if flag.is_none() {
+            self.fault(name, "must be true or false");
+        }
+        flag
+    }
+
     /// A UUID.
     pub(crate) fn id(&mut self, name: &str) -> Option<Uuid> {
         let value = self.take(name)?;
@@ -77,6 +87,22 @@ impl Fields {
             self.fault(name, "must be a UUID");
         }
         id
+    }
+
+    /// Notes which of these fields are `null`. To a merge patch that means to take them away, which
+    /// is not possible, where to other requests it is as good as absent.
+    pub(crate) fn keep(&mut self, names: &[&str]) {
+        for name in names {
+            if self.fields.get(*name).is_some_and(Value::is_null) {
+                self.fields.remove(*name);
+                self.fault(name, "cannot be removed; leave it out to keep it");
+            }
+        }
+    }
+
+    /// Notes a fault of a field.
+    pub(crate) fn fault(&mut self, name: &str, detail: impl fmt::Display) {
+        self.faults.push(fault(name, detail));
     }
 
     /// Notes that a field that must be there is not, unless its value has been found wrong.
@@ -110,10 +136,6 @@ impl Fields {
     /// A field's value; `null` is as good as absent.
     fn take(&mut self, name: &str) -> Option<Value> {
         self.fields.remove(name).filter(|value| !value.is_null())
-    }
-
-    fn fault(&mut self, name: &str, detail: impl fmt::Display) {
-        self.faults.push(fault(name, detail));
     }
 }
 

@@ -4,8 +4,9 @@
 use std::pin::Pin;
 
 use bytes::Bytes;
-use hyper::Method;
+use hyper::{HeaderMap, Method};
 use jatis_shared::ids::{MessageId, TenantId};
+use tokio::time::Instant;
 
 use super::{
     App,
@@ -41,6 +42,7 @@ pub(crate) enum Verb {
     Get,
     Post,
     Put,
+    Patch,
     Delete,
 }
 
@@ -51,6 +53,7 @@ impl Verb {
             Self::Get => &[Method::GET, Method::HEAD],
             Self::Post => &[Method::POST],
             Self::Put => &[Method::PUT],
+            Self::Patch => &[Method::PATCH],
             Self::Delete => &[Method::DELETE],
         }
     }
@@ -83,6 +86,19 @@ pub(crate) enum Body {
     None,
     /// It must be JSON, of at most `http.max_body_bytes`.
     Json,
+    /// The same, as what RFC 7396 makes of JSON: what is absent stays as it is.
+    MergePatch,
+}
+
+impl Body {
+    /// The media types it may have.
+    pub(crate) const fn media_types(self) -> &'static [&'static str] {
+        match self {
+            Self::None => &[],
+            Self::Json => &["application/json"],
+            Self::MergePatch => &["application/merge-patch+json", "application/json"],
+        }
+    }
 }
 
 /// A request that has been let through.
@@ -98,6 +114,9 @@ pub(crate) struct Call {
     pub(crate) raw_query: String,
     pub(crate) query: Query,
     pub(crate) request_id: RequestId,
+    /// When it must be answered.
+    pub(crate) deadline: Instant,
+    pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
 

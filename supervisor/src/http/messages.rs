@@ -16,6 +16,7 @@ use super::{
     endpoint::{Access, Body, Call, Endpoint, Mount, Verb},
     openapi::Description,
     paths::API_ROOT,
+    prefer::{PREFERENCE_APPLIED, Prefer},
     problem::{Code, Fault, Problem},
     query::Query,
 };
@@ -67,6 +68,12 @@ struct PageView<'a> {
     prev_cursor: Option<String>,
 }
 
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "DeletedMessage")]
+struct DeletedView {
+    message: &'static str,
+}
+
 #[derive(JsonSchema)]
 #[schemars(rename = "Order", rename_all = "lowercase")]
 #[expect(dead_code, reason = "describes a parameter; nothing makes one")]
@@ -109,6 +116,13 @@ impl Endpoint for Publish {
                  `publish_uncertain` names the message that may or may not be stored.",
             )
             .tag("messages")
+            .header::<String>(
+                "Prefer",
+                "RFC 7240. `respond-async`: 202 as soon as the message is safely queued. \
+                 `wait=SECONDS`: wait at most so long for it to be stored, and no longer than \
+                 `messages.max_wait`. Both: wait so long, then 202. `Preference-Applied` tells \
+                 what was honoured; other preferences are ignored.",
+            )
             .body::<NewMessageBody>()
             .answers::<MessageView<'_>>(StatusCode::CREATED, "Stored. `Location` names it.")
             .answers::<MessageView<'_>>(StatusCode::ACCEPTED, "Queued. `Location` names it.")
@@ -133,9 +147,11 @@ impl Endpoint for Publish {
             Problem::new(Code::UnstorablePayload, detail.clone())
                 .with_fault(Fault::at("/payload", detail))
         })?;
+        let preferred = Prefer::of(&call.headers).applied(app.config.messages.max_wait);
         let new = NewMessage {
             tenant,
             payload: payload.to_owned(),
+            wait: preferred.wait,
             request_id: call.request_id.as_str().to_owned(),
         };
         let message = app.messaging.accept(new).await?;
@@ -145,7 +161,11 @@ impl Endpoint for Publish {
         };
         let answer = answer::json(status, &MessageView::from(&message))?;
         let location = format!("{API_ROOT}/messages/{}", message.id);
-        answer::with_header(answer, LOCATION, location)
+        let answer = answer::with_header(answer, LOCATION, location)?;
+        match preferred.header {
+            Some(applied) => answer::with_header(answer, PREFERENCE_APPLIED, applied),
+            None => Ok(answer),
+        }
     }
 }
 
@@ -276,6 +296,46 @@ impl Endpoint for Show {
     async fn handle(app: &App, call: Call) -> Result<Answer, Problem> {
         let message = app.messaging.get(call.message()?, call.tenant).await?;
         answer::json(StatusCode::OK, &MessageView::from(&message))
+    }
+}
+
+/// `DELETE /messages/{message}`.
+pub(crate) struct Delete;
+
+impl Endpoint for Delete {
+    const VERB: Verb = Verb::Delete;
+    const PATHS: &'static [&'static str] = &["/messages/{message}"];
+    const MOUNT: Mount = Mount::Api;
+    const ACCESS: Access = Access::Tenant(Some(Scope::MessagesWrite));
+    const BODY: Body = Body::None;
+
+    fn describe(operation: &mut Description<'_>) {
+        operation
+            .summary("delete_message", "Delete a stored message")
+            .details(
+                "For good: its redelivery by the broker does not bring it back. Of several \
+                 requests at once, one is answered 200. A message that is still queued cannot be \
+                 deleted yet: `message_pending`.",
+            )
+            .tag("messages")
+            .query::<Uuid>("tenant_id", "Only if it is this tenant's.")
+            .answers::<DeletedView>(StatusCode::OK, "Deleted.")
+            .fails(&[
+                Code::MessageNotFound,
+                Code::MessagePending,
+                Code::DatabaseUnavailable,
+                Code::Starting,
+                Code::NotInCharge,
+                Code::ShuttingDown,
+            ]);
+    }
+
+    async fn handle(app: &App, call: Call) -> Result<Answer, Problem> {
+        app.messaging.delete(call.message()?, call.tenant).await?;
+        let view = DeletedView {
+            message: "Message deleted successfully",
+        };
+        answer::json(StatusCode::OK, &view)
     }
 }
 

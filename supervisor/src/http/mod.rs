@@ -28,11 +28,14 @@ mod messages;
 pub mod openapi;
 pub mod ops;
 mod paths;
+mod prefer;
 pub mod problem;
 mod query;
 mod request_id;
 pub mod server;
 mod service;
+mod stats;
+mod tenant_changes;
 mod tenant_view;
 mod tenants;
 

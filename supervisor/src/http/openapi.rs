@@ -43,6 +43,8 @@ pub(crate) struct Description<'a> {
     operation: Operation,
     schemas: &'a mut SchemaGenerator,
     problems: Vec<Code>,
+    /// Of its body.
+    media_types: &'static [&'static str],
 }
 
 impl Description<'_> {
@@ -70,10 +72,20 @@ impl Description<'_> {
         self
     }
 
+    /// An optional header of the request.
+    pub(crate) fn header<T: JsonSchema>(&mut self, name: &str, text: &str) -> &mut Self {
+        let schema = self.schemas.subschema_for::<T>();
+        self.parameter(name, "header", text, schema);
+        self
+    }
+
     pub(crate) fn body<T: JsonSchema>(&mut self) -> &mut Self {
         let schema = self.schemas.subschema_for::<T>();
+        let media_types = self.media_types.iter();
         let body = RequestBody {
-            content: content("application/json", schema),
+            content: media_types
+                .flat_map(|media_type| content(media_type, schema.clone()))
+                .collect(),
             required: true,
             ..RequestBody::default()
         };
@@ -223,6 +235,7 @@ fn operation(route: &Route, path: &str, alias: usize, schemas: &mut SchemaGenera
         operation: Operation::default(),
         schemas,
         problems: implied(route, path),
+        media_types: route.body.media_types(),
     };
     for (pattern, text) in [
         ("{tenant}", "The tenant's id."),
@@ -267,7 +280,7 @@ fn implied(route: &Route, path: &str) -> Vec<Code> {
     }
     match route.body {
         Body::None => {}
-        Body::Json => codes.extend([
+        Body::Json | Body::MergePatch => codes.extend([
             Code::MalformedJson,
             Code::BodyTimeout,
             Code::BodyTooLarge,
@@ -283,6 +296,7 @@ const fn slot(item: &mut PathItem, verb: Verb) -> &mut Option<Operation> {
         Verb::Get => &mut item.get,
         Verb::Post => &mut item.post,
         Verb::Put => &mut item.put,
+        Verb::Patch => &mut item.patch,
         Verb::Delete => &mut item.delete,
     }
 }

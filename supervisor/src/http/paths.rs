@@ -228,7 +228,12 @@ mod tests {
             (
                 Method::DELETE,
                 "/messages/x",
-                "/api/v1/messages/{id}: POST, GET, HEAD, OPTIONS".to_owned(),
+                "/api/v1/messages/{id} message x".to_owned(),
+            ),
+            (
+                Method::PUT,
+                "/messages/x",
+                "/api/v1/messages/{id}: POST, GET, HEAD, DELETE, OPTIONS".to_owned(),
             ),
             (
                 Method::OPTIONS,

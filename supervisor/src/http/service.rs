@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{
     HeaderMap, Method, Request, StatusCode,
-    header::{ALLOW, CONTENT_TYPE, HeaderValue},
+    header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue},
     http::request::Parts,
     service::Service,
 };
@@ -39,6 +39,7 @@ use crate::metrics::Metrics;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
+const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 /// The label of requests that led to no route.
 const UNMATCHED: &str = "unmatched";
 
@@ -114,7 +115,7 @@ impl Front {
             }
             Ok(Found::OtherMethod { allow, .. }) => other_method(request.method(), &allow),
             Ok(Found::Nothing) if asks_for_all(&request) => {
-                options("GET, HEAD, POST, PUT, DELETE, OPTIONS")
+                options("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
             }
             Ok(Found::Nothing) => Err(Problem::new(
                 Code::NotFound,
@@ -153,10 +154,12 @@ impl Front {
     {
         let deadline = started + self.request_timeout;
         let (mut parts, body) = request.into_parts();
-        let call = self.admit(place.route.access, named, &parts, request_id)?;
+        let call = self.admit(place.route.access, named, &parts, request_id, deadline)?;
         let body = match place.route.body {
             Body::None => Bytes::new(),
-            Body::Json => self.read(&parts.headers, body, deadline).await?,
+            kind @ (Body::Json | Body::MergePatch) => {
+                self.read(kind, &parts.headers, body, deadline).await?
+            }
         };
         parts.extensions.insert(call);
         let handled = self
@@ -178,6 +181,7 @@ impl Front {
         named: Named,
         parts: &Parts,
         request_id: &RequestId,
+        deadline: Instant,
     ) -> Result<Call, Problem> {
         let caller = match access {
             Access::Open => None,
@@ -204,6 +208,9 @@ impl Front {
             raw_query: raw_query.to_owned(),
             query,
             request_id: request_id.clone(),
+            deadline,
+            // The router takes the request apart, and these with it.
+            headers: HeaderMap::new(),
             body: Bytes::new(),
         })
     }
@@ -211,6 +218,7 @@ impl Front {
     /// Reads a body of JSON. One that says it is too large, or of another type, is not begun.
     async fn read<B>(
         &self,
+        kind: Body,
         headers: &HeaderMap,
         body: B,
         deadline: Instant,
@@ -222,11 +230,9 @@ impl Front {
         if body.is_end_stream() {
             return Ok(Bytes::new());
         }
-        if !is_json(headers) {
-            return Err(Problem::new(
-                Code::UnsupportedMediaType,
-                "the body must have the Content-Type application/json",
-            ));
+        let media_types = kind.media_types();
+        if !is_one_of(media_types, headers) {
+            return Err(other_media_type(kind, &media_types.join(" or ")));
         }
         let max = self.max_body_bytes;
         if usize::try_from(body.size_hint().lower()).is_ok_and(|least| least > max) {
@@ -254,13 +260,31 @@ fn too_large(max: usize) -> Problem {
     )
 }
 
-/// Whether the one Content-Type is `application/json`, with or without parameters.
-fn is_json(headers: &HeaderMap) -> bool {
+/// Whether the one Content-Type is one of these, with or without parameters.
+fn is_one_of(media_types: &[&str], headers: &HeaderMap) -> bool {
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     let only = types.next().filter(|_| types.next().is_none());
-    only.and_then(|value| value.to_str().ok())
+    let essence = only
+        .and_then(|value| value.to_str().ok())
         .and_then(|text| text.split(';').next())
-        .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+        .map(str::trim);
+    let is = |media_type: &&str| essence.is_some_and(|text| text.eq_ignore_ascii_case(media_type));
+    media_types.iter().any(is)
+}
+
+fn other_media_type(kind: Body, media_types: &str) -> Problem {
+    let problem = Problem::new(
+        Code::UnsupportedMediaType,
+        format!("the body must have the Content-Type {media_types}"),
+    );
+    match kind {
+        // As RFC 5789 asks.
+        Body::MergePatch => {
+            let accepted = HeaderValue::from_static("application/merge-patch+json");
+            problem.with_header(ACCEPT_PATCH, accepted)
+        }
+        Body::None | Body::Json => problem,
+    }
 }
 
 /// `OPTIONS *`: asked of the server as a whole.

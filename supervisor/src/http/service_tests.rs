@@ -347,3 +347,28 @@ async fn metrics_name_the_pattern_and_never_the_path() {
     assert!(text.contains(&line("unmatched", "other", "404")), "{text}");
     assert!(!text.contains(TENANT));
 }
+
+#[tokio::test]
+async fn reading_and_writing_messages_take_their_scopes() {
+    let token = |scope: &str| {
+        let claims = serde_json::json!({
+            "role": "tenant", "tenant_id": TENANT, "scope": scope,
+            "exp": Timestamp::now().as_second() + 60,
+        });
+        let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
+        let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap();
+        format!("Bearer {token}")
+    };
+    let message = format!("/messages/{OTHER}");
+    let statistics = format!("/stats/tenants/{TENANT}/messages");
+    for (method, uri, reader, writer) in [
+        ("GET", &message, 200, 403),
+        ("GET", &statistics, 200, 403),
+        ("DELETE", &message, 403, 200),
+    ] {
+        for (scope, expected) in [("messages:read", reader), ("messages:write", writer)] {
+            let (status, _, _) = get(method, uri, Some(token(scope))).await;
+            assert_eq!(status, expected, "{method} {uri} with {scope}");
+        }
+    }
+}

@@ -20,9 +20,12 @@ use super::{
     problem::{Code, Problem},
     tenant_view::TenantView,
 };
-use crate::tenancy::{NewTenant, TenantQuery};
+use crate::tenancy::{Deletion, Manner, NewTenant, Tenant, TenantQuery};
 
-const MAX_NAME_CHARS: usize = 255;
+pub(super) const MAX_NAME_CHARS: usize = 255;
+/// The part of a request's time that is left to answer it, once a deletion is not waited for any
+/// longer: a tenth.
+const ANSWERING: u32 = 10;
 const MAX_LIMIT: u16 = 1000;
 const DEFAULT_LIMIT: u16 = 100;
 const X_NEXT_CURSOR: HeaderName = HeaderName::from_static("x-next-cursor");
@@ -33,7 +36,7 @@ const CURSOR_VERSION: u8 = 0x81;
 #[derive(JsonSchema)]
 #[schemars(rename = "NewTenant", deny_unknown_fields)]
 #[expect(dead_code, reason = "describes the body; `new_tenant` reads it")]
-struct NewTenantBody {
+pub(super) struct NewTenantBody {
     id: Option<Uuid>,
     /// The id's text when absent.
     #[schemars(length(min = 1, max = 255))]
@@ -111,10 +114,15 @@ impl Endpoint for Create {
     async fn handle(app: &App, call: Call) -> Result<Answer, Problem> {
         let new = new_tenant(&call.body, app.config.worker.max_threads)?;
         let tenant = app.tenancy.create(new).await?;
-        let location = format!("{API_ROOT}/tenants/{}", tenant.id);
-        let answer = answer::json(StatusCode::CREATED, &TenantView::from(tenant))?;
-        answer::with_header(answer, LOCATION, location)
+        located(StatusCode::CREATED, tenant)
     }
+}
+
+/// A tenant, and where it is found.
+pub(super) fn located(status: StatusCode, tenant: Tenant) -> Result<Answer, Problem> {
+    let location = format!("{API_ROOT}/tenants/{}", tenant.id);
+    let answer = answer::json(status, &TenantView::from(tenant))?;
+    answer::with_header(answer, LOCATION, location)
 }
 
 /// The tenant that a body describes, with at most `max_workers`.
@@ -311,15 +319,28 @@ impl Endpoint for Delete {
         operation
             .summary("delete_tenant", "Delete a tenant with its messages")
             .details(
-                "Publishing to it answers 410 from the first moment. When the answer comes, its \
-                 worker and queues are gone and its messages can no longer be seen.",
+                "Publishing to it answers 410 from the first moment. When 200 comes, its worker \
+                 and queues are gone and its messages can no longer be seen. Deliveries that are \
+                 queued go unstored, unless `drain` is true: then the worker, even of a paused \
+                 tenant, stores them first, and reading goes on meanwhile. What is not done after \
+                 nine tenths of `http.request_timeout` is answered with 202 and goes on, whatever \
+                 happens to jatis; the tenant answers 404 when it is done. Asking again joins \
+                 what is under way, and without `drain` it cuts a drain short.",
             )
             .tag("tenants")
+            .query::<bool>(
+                "drain",
+                "Whether to store first what is queued; false if absent.",
+            )
             .answers::<Done<DeletedView>>(StatusCode::OK, "Deleted.")
+            .answers::<TenantView>(
+                StatusCode::ACCEPTED,
+                "Under way: the tenant is `draining` or `deleting`. `Location` names it.",
+            )
             .fails(&[
                 Code::TenantNotFound,
+                Code::TenantDeleting,
                 Code::ValidationFailed,
-                Code::BrokerUnavailable,
                 Code::DatabaseUnavailable,
                 Code::Starting,
                 Code::NotInCharge,
@@ -330,12 +351,17 @@ impl Endpoint for Delete {
     async fn handle(app: &App, call: Call) -> Result<Answer, Problem> {
         let tenant = call.tenant()?;
         let mut query = call.query.clone();
-        // Not heeding it would destroy what the caller wants to keep.
-        if query.flag("drain") {
-            query.fault("drain", "is not offered by this version");
-        }
+        let manner = if query.flag("drain") {
+            Manner::Drained
+        } else {
+            Manner::AtOnce
+        };
         query.finish()?;
-        let deleted = app.tenancy.delete(tenant).await?;
+        let until = call.deadline - app.config.http.request_timeout / ANSWERING;
+        let deleted = match app.tenancy.delete(tenant, manner, until).await? {
+            Deletion::Done(deleted) => deleted,
+            Deletion::UnderWay(tenant) => return located(StatusCode::ACCEPTED, tenant),
+        };
         let data = DeletedView {
             tenant_id: tenant.uuid(),
             messages_deleted: deleted.messages_deleted,

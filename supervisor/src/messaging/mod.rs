@@ -1,6 +1,6 @@
-//! Messages: accept one, show one, list them in pages.
+//! Messages: accept one, show one, list them in pages, delete one.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use jatis_shared::{
@@ -13,12 +13,15 @@ use serde_json::value::RawValue;
 
 use crate::{
     broker::{Broker, Outgoing, PublishError},
-    directory::{Directory, Known},
+    directory::{Directory, Known, Passage},
     error::Error,
     fleet::Fleet,
     random,
     stage::StageWatch,
-    store::{Db, messages},
+    store::{
+        Db,
+        messages::{self, Deletion},
+    },
 };
 
 pub use waiters::Waiters;
@@ -32,6 +35,8 @@ mod waiters;
 pub struct NewMessage {
     pub tenant: TenantId,
     pub payload: Box<RawValue>,
+    /// How long its sender would wait for the commit; `None` for `messages.wait_for_store`.
+    pub wait: Option<Duration>,
     pub request_id: String,
 }
 
@@ -115,15 +120,16 @@ impl Messaging {
     /// When the tenant takes no messages, or the broker did not take this one, or may not have.
     pub async fn accept(&self, new: NewMessage) -> Result<Message, Error> {
         self.stage.serving()?;
-        let tenant = self.publishable(new.tenant)?;
+        let (tenant, passage) = self.publishable(new.tenant)?;
         let id = self.mint.mint(
             Timestamp::now(),
             tenant.number,
             Origin::Accepted,
             random::bits(),
         );
+        let wait = new.wait.unwrap_or(self.config.messages.wait_for_store);
         let waiter = self
-            .worth_waiting(new.tenant)
+            .worth_waiting(new.tenant, wait)
             .then(|| self.waiters.wait_for(new.tenant, id))
             .flatten();
         let outgoing = Outgoing {
@@ -131,15 +137,12 @@ impl Messaging {
             payload: Bytes::copy_from_slice(new.payload.get().as_bytes()),
             request_id: new.request_id,
             awaited: waiter.is_some(),
+            passage,
         };
         let published = self.broker.publish(new.tenant, outgoing).await;
         published.map_err(|error| publish_error(id, error))?;
         let stored = match waiter {
-            Some(waiter) => {
-                waiter
-                    .stored_within(self.config.messages.wait_for_store)
-                    .await
-            }
+            Some(waiter) => waiter.stored_within(wait).await,
             None => false,
         };
         let status = if stored {
@@ -176,37 +179,68 @@ impl Messaging {
     /// When there is no such message, it is not stored yet, or the database is away.
     pub async fn get(&self, id: MessageId, tenant: Option<TenantId>) -> Result<Message, Error> {
         self.stage.serving()?;
-        let number = id.tenant_number().filter(|_| id.has_our_layout());
-        let number = number.ok_or(Error::MessageNotFound(id))?;
-        let owner = self
-            .directory
-            .by_number(number)
-            .ok_or(Error::MessageNotFound(id))?;
-        if tenant.is_some_and(|tenant| tenant != owner) {
-            return Err(Error::MessageNotFound(id));
-        }
+        let owner = self.owner(id, tenant)?;
         let found = self
             .db
-            .run(move |client| messages::get(client, owner, id))
+            .run(move |client| messages::get(client, owner.id, id))
             .await?;
-        found.map(|row| page::stored(owner, row)).ok_or_else(|| {
-            if is_recent(id, number) {
-                Error::MessagePending(id)
-            } else {
-                Error::MessageNotFound(id)
-            }
-        })
+        match found {
+            Some(row) => Ok(page::stored(owner.id, row)),
+            None => Err(self.missing(id, owner).await),
+        }
     }
 
-    /// The tenant, if it takes messages.
-    fn publishable(&self, tenant: TenantId) -> Result<Known, Error> {
-        let known = self
-            .directory
-            .get(tenant)
-            .ok_or(Error::TenantNotFound(tenant))?;
+    /// Deletes a stored message for good. With `tenant`, a message of another tenant is not found.
+    ///
+    /// # Errors
+    /// When there is no such message, it is not stored yet, or the database is away: then it may
+    /// be deleted all the same.
+    pub async fn delete(&self, id: MessageId, tenant: Option<TenantId>) -> Result<(), Error> {
+        self.stage.serving()?;
+        let owner = self.owner(id, tenant)?;
+        let deletion = self
+            .db
+            .run(move |client| messages::delete(client, owner.id, id))
+            .await?;
+        match deletion {
+            Deletion::Deleted => Ok(()),
+            Deletion::Absent => Err(self.missing(id, owner).await),
+        }
+    }
+
+    /// The tenant whose message an id may be; `tenant`, if it is given.
+    fn owner(&self, id: MessageId, tenant: Option<TenantId>) -> Result<Known, Error> {
+        let number = id.tenant_number().filter(|_| id.has_our_layout());
+        let owner = number.and_then(|number| self.directory.by_number(number));
+        owner
+            .filter(|owner| tenant.is_none_or(|tenant| tenant == *owner))
+            .and_then(|owner| self.visible(owner).ok())
+            .ok_or(Error::MessageNotFound(id))
+    }
+
+    /// Why a message is not stored: it is on its way, it is gone, or it never was.
+    async fn missing(&self, id: MessageId, owner: Known) -> Error {
+        if !is_recent(id, owner.number) {
+            return Error::MessageNotFound(id);
+        }
+        let is_over = self
+            .db
+            .run(move |client| messages::is_over(client, owner.id, id))
+            .await;
+        match is_over {
+            Ok(true) => Error::MessageNotFound(id),
+            Ok(false) => Error::MessagePending(id),
+            Err(error) => error.into(),
+        }
+    }
+
+    /// The tenant, if it takes messages, and the passage of the message that it takes.
+    fn publishable(&self, tenant: TenantId) -> Result<(Known, Passage), Error> {
+        let entered = self.directory.enter(tenant);
+        let (known, passage) = entered.ok_or(Error::TenantNotFound(tenant))?;
         match known.state {
-            TenantState::Active => Ok(known),
-            TenantState::Deleting => Err(Error::TenantGone(tenant)),
+            TenantState::Active | TenantState::Paused => Ok((known, passage)),
+            TenantState::Draining | TenantState::Deleting => Err(Error::TenantGone(tenant)),
             TenantState::Dropping => Err(Error::TenantNotFound(tenant)),
         }
     }
@@ -220,8 +254,8 @@ impl Messaging {
         known.ok_or(Error::TenantNotFound(tenant))
     }
 
-    fn worth_waiting(&self, tenant: TenantId) -> bool {
-        !self.config.messages.wait_for_store.is_zero() && self.fleet.is_running(tenant)
+    fn worth_waiting(&self, tenant: TenantId, wait: Duration) -> bool {
+        !wait.is_zero() && self.fleet.is_running(tenant)
     }
 }
 

@@ -4,6 +4,8 @@ use std::{io, time::Duration};
 
 use postgres::error::SqlState;
 
+use super::migrate::Step;
+
 /// Why the store did not do what it was asked. The text says what failed, the source why.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -48,6 +50,11 @@ pub enum StoreError {
         "the database has schema version {found}, this build knows {known}: a later jatis was here"
     )]
     NewerSchema { found: i32, known: i32 },
+    /// Of the same version, but not this build's: edited after its release, or another program's.
+    #[error(
+        "the database's migration {0} is not one that this build knows: it was changed by hand"
+    )]
+    ForeignSchema(Step),
     #[error("cannot bring the schema up to date")]
     Migration(#[source] refinery::Error),
     #[error("cannot start a thread for the database")]
@@ -70,6 +77,7 @@ impl StoreError {
             Self::Url(_)
             | Self::ServerTooOld(_)
             | Self::NewerSchema { .. }
+            | Self::ForeignSchema(_)
             | Self::Corrupt { .. } => true,
             Self::Connect(_)
             | Self::Unavailable(_)
@@ -102,6 +110,7 @@ impl StoreError {
             | Self::NumbersExhausted
             | Self::ServerTooOld(_)
             | Self::NewerSchema { .. }
+            | Self::ForeignSchema(_)
             | Self::Migration(_)
             | Self::Thread(_)
             | Self::Closed => false,

@@ -1,17 +1,22 @@
-//! Stored messages: one, or a stretch of a tenant's.
+//! Stored messages: read one, read a stretch of a tenant's, delete one.
 //!
 //! Every statement names the tenant's leaf and goes over its primary key. Nothing is prepared: one
 //! round trip each, and a connection that serves a thousand tenants keeps nothing of them.
 
 use jatis_shared::{
+    counts::Deltas,
     ids::{MessageId, TenantId},
     schema::leaf,
 };
-use postgres::{Client, Row, error::SqlState, types::Type};
+use postgres::{
+    Client, Row,
+    error::SqlState,
+    types::{ToSql, Type},
+};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::StoreError;
+use super::{StoreError, stats};
 
 /// A stored message; its time is in its id.
 #[derive(Debug)]
@@ -178,6 +183,72 @@ pub fn get(
             .map(|row| message(&row))
             .transpose(),
     }
+}
+
+/// Of a message that has no row, nothing more is to come: it was deleted, or it is a dead letter.
+///
+/// # Errors
+/// The database failed.
+pub fn is_over(client: &mut Client, tenant: TenantId, id: MessageId) -> Result<bool, StoreError> {
+    client
+        .query_typed_one(
+            "SELECT EXISTS (SELECT FROM message_tombstones WHERE tenant_id = $1 AND id = $2)
+                 OR EXISTS (SELECT FROM dead_letters WHERE tenant_id = $1 AND message_id = $2)",
+            &[(&tenant.uuid(), Type::UUID), (&id.uuid(), Type::UUID)],
+        )
+        .and_then(|row| row.try_get(0))
+        .map_err(StoreError::sql("look for what became of a message"))
+}
+
+/// What came of a deletion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deletion {
+    /// The message was stored and is no more; of several deletions at once only one comes to this.
+    Deleted,
+    /// It is not stored, or the tenant has no leaf.
+    Absent,
+}
+
+/// Deletes a message for good: with its row goes, in one transaction, a tombstone against its
+/// redelivery into place, and its share of the counts away. The counts come last: their row is
+/// shared by all deletions of the tenant, and locked only until the commit that follows.
+///
+/// # Errors
+/// The database failed; when it was lost during the commit, the message may be deleted.
+pub fn delete(
+    client: &mut Client,
+    tenant: TenantId,
+    id: MessageId,
+) -> Result<Deletion, StoreError> {
+    let delete = StoreError::sql("delete a message");
+    let (owner, message) = (tenant.uuid(), id.uuid());
+    let key: [(&(dyn ToSql + Sync), Type); 2] = [(&owner, Type::UUID), (&message, Type::UUID)];
+    let mut transaction = client.transaction().map_err(&delete)?;
+    let statement = format!(
+        "DELETE FROM {}
+         WHERE tenant_id = $1 AND id = $2",
+        leaf(tenant)
+    );
+    let rows = match transaction.execute_typed(&statement, &key) {
+        Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => 0,
+        deleted => deleted.map_err(&delete)?,
+    };
+    if rows == 0 {
+        return Ok(Deletion::Absent);
+    }
+    transaction
+        .execute_typed(
+            "INSERT INTO message_tombstones (tenant_id, id, deleted_at)
+             VALUES ($1, $2, now())
+             ON CONFLICT (tenant_id, id) DO UPDATE SET deleted_at = EXCLUDED.deleted_at",
+            &key,
+        )
+        .map_err(&delete)?;
+    let mut deltas = Deltas::default();
+    deltas.deleted(id);
+    stats::add(&mut transaction, tenant, &deltas)?;
+    transaction.commit().map_err(&delete)?;
+    Ok(Deletion::Deleted)
 }
 
 fn message(row: &Row) -> Result<MessageRow, StoreError> {

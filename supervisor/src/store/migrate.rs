@@ -1,12 +1,14 @@
-//! The schema: made, or brought up to date, when the supervisor starts.
+//! The schema: made, or brought up to date, when the supervisor starts or `jatis migrate` is run.
 //!
 //! The files of `migrations/` are built in. What is missing is applied in one transaction, under
 //! the lock that also guards the creation of tenants, so that any number of supervisors may start
-//! at once.
+//! at once. A history that this build does not know is left alone.
+
+use std::fmt;
 
 use jatis_shared::{config::Database, schema::LOCK_CREATE};
 use postgres::{Client, Config, error::SqlState};
-use refinery::error::Kind;
+use refinery::{Migration, Runner};
 
 use super::{
     StoreError, on_blocking_thread,
@@ -20,13 +22,36 @@ mod embedded {
 /// The oldest server that is served, as `server_version_num`.
 const OLDEST_SERVER: i32 = 130_000;
 
-/// What a migration did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Migrated {
-    /// The database did not exist and was created here.
-    pub created: bool,
-    /// Files applied now; 0 when all were already.
-    pub applied: usize,
+/// What a migration did, or would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changes {
+    /// The name of the database, if it does not exist before.
+    pub creates: Option<String>,
+    /// The files applied, in order; none when the schema was up to date.
+    pub steps: Vec<Step>,
+    /// The version of the schema after it.
+    pub version: i32,
+}
+
+impl Changes {
+    /// There is nothing to do.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.creates.is_none() && self.steps.is_empty()
+    }
+}
+
+/// A file of `migrations/`. Shown as it is named: `V1__first_release`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    pub version: i32,
+    pub name: String,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "V{}__{}", self.version, self.name)
+    }
 }
 
 /// Creates the database if it is missing, and applies what its schema lacks.
@@ -34,32 +59,80 @@ pub struct Migrated {
 /// # Errors
 /// The database cannot be reached or made, the server is older than 13, the schema is newer than
 /// this build or was changed by hand, or a statement failed; then nothing was applied.
-pub async fn migrate(database: &Database) -> Result<Migrated, StoreError> {
+pub async fn migrate(database: &Database) -> Result<Changes, StoreError> {
     let settings = server::settings(database, Purpose::Schema)?;
     let attempts = database.lock_attempts;
     on_blocking_thread(move || migrate_now(&settings, attempts)).await
 }
 
-fn migrate_now(settings: &Config, attempts: u16) -> Result<Migrated, StoreError> {
+/// Says what [`migrate`] would do now, and changes nothing.
+///
+/// # Errors
+/// As [`migrate`], but for what only happens when something is applied.
+pub async fn look(database: &Database) -> Result<Changes, StoreError> {
+    let settings = server::settings(database, Purpose::Schema)?;
+    on_blocking_thread(move || look_now(&settings)).await
+}
+
+fn migrate_now(settings: &Config, attempts: u16) -> Result<Changes, StoreError> {
+    let runner = runner();
     let (mut client, created) = open_or_create(settings)?;
-    let version = server_version(&mut client)?;
-    if version < OLDEST_SERVER {
-        return Err(StoreError::ServerTooOld(version));
-    }
+    refuse_old_server(&mut client)?;
     lock(&mut client, attempts)?;
-    let applied = apply(&mut client)?;
+    let applied = history(&mut client, &runner)?;
+    let steps = lacking(runner.get_migrations(), &applied)?;
+    runner.run(&mut client).map_err(StoreError::Migration)?;
     // The end of the session gives the lock back.
     client
         .close()
         .map_err(StoreError::sql("end the migration"))?;
-    Ok(Migrated { created, applied })
+    Ok(changes(created.then(|| name(settings)), steps, &runner))
+}
+
+fn look_now(settings: &Config) -> Result<Changes, StoreError> {
+    let runner = runner();
+    let (mut client, exists) = match server::connect(settings) {
+        Err(error) if is_no_database(&error) => (maintenance_session(settings)?, false),
+        opened => (opened?, true),
+    };
+    refuse_old_server(&mut client)?;
+    let applied = if exists {
+        history(&mut client, &runner)?
+    } else {
+        Vec::new()
+    };
+    let steps = lacking(runner.get_migrations(), &applied)?;
+    client.close().map_err(StoreError::sql("end the look"))?;
+    Ok(changes((!exists).then(|| name(settings)), steps, &runner))
+}
+
+/// Grouped: ungrouped, a file and the note that it was applied are two transactions, and an end
+/// between them would leave a schema that can be neither used nor migrated.
+fn runner() -> Runner {
+    embedded::migrations::runner().set_grouped(true)
+}
+
+fn changes(creates: Option<String>, steps: Vec<Step>, runner: &Runner) -> Changes {
+    Changes {
+        creates,
+        steps,
+        version: newest(runner.get_migrations()),
+    }
+}
+
+/// Without a name, the server takes the user's; so does libpq.
+fn name(settings: &Config) -> String {
+    let name = settings.get_dbname().or_else(|| settings.get_user());
+    name.unwrap_or_default().to_owned()
+}
+
+fn is_no_database(error: &StoreError) -> bool {
+    matches!(error, StoreError::Connect(error) if error.code() == Some(&SqlState::INVALID_CATALOG_NAME))
 }
 
 fn open_or_create(settings: &Config) -> Result<(Client, bool), StoreError> {
     match server::connect(settings) {
-        Err(StoreError::Connect(error))
-            if error.code() == Some(&SqlState::INVALID_CATALOG_NAME) =>
-        {
+        Err(error) if is_no_database(&error) => {
             let created = create_database(settings)?;
             Ok((server::connect(settings)?, created))
         }
@@ -69,13 +142,8 @@ fn open_or_create(settings: &Config) -> Result<(Client, bool), StoreError> {
 
 /// False when another supervisor was quicker.
 fn create_database(settings: &Config) -> Result<bool, StoreError> {
-    // Without a name, the server takes the user's; so does libpq.
-    let name = settings
-        .get_dbname()
-        .or_else(|| settings.get_user())
-        .unwrap_or_default();
     let mut client = maintenance_session(settings)?;
-    let quoted = name.replace('"', "\"\"");
+    let quoted = name(settings).replace('"', "\"\"");
     match client.batch_execute(&format!("CREATE DATABASE \"{quoted}\"")) {
         // The second code is what a tie at the same instant gives.
         Err(error)
@@ -98,11 +166,15 @@ fn maintenance_session(settings: &Config) -> Result<Client, StoreError> {
         .or_else(|_| server::connect(settings.clone().dbname("template1")))
 }
 
-fn server_version(client: &mut Client) -> Result<i32, StoreError> {
-    client
+fn refuse_old_server(client: &mut Client) -> Result<(), StoreError> {
+    let version: i32 = client
         .query_typed_one("SELECT current_setting('server_version_num')::integer", &[])
         .and_then(|row| row.try_get(0))
-        .map_err(StoreError::sql("read the server's version"))
+        .map_err(StoreError::sql("read the server's version"))?;
+    if version < OLDEST_SERVER {
+        return Err(StoreError::ServerTooOld(version));
+    }
+    Ok(())
 }
 
 /// Waits for the lock `attempts` times as long as for any other, since what another supervisor
@@ -130,24 +202,101 @@ fn lock(client: &mut Client, attempts: u16) -> Result<(), StoreError> {
     }
 }
 
-fn apply(client: &mut Client) -> Result<usize, StoreError> {
-    // Grouped: ungrouped, a file and the note that it was applied are two transactions, and an end
-    // between them would leave a schema that can be neither used nor migrated.
-    let runner = embedded::migrations::runner().set_grouped(true);
-    let known = runner
-        .get_migrations()
-        .iter()
-        .map(refinery::Migration::version)
-        .max()
-        .unwrap_or_default();
-    let report = runner.run(client).map_err(|error| {
-        if let Kind::MissingVersion(migration) = error.kind()
-            && migration.version() > known
-        {
-            let found = migration.version();
-            return StoreError::NewerSchema { found, known };
+/// What was applied to the database, oldest first.
+fn history(client: &mut Client, runner: &Runner) -> Result<Vec<Migration>, StoreError> {
+    // Asking the library first would be an error where nothing was ever applied.
+    let exists = client
+        .query_typed_one(
+            "SELECT to_regclass('refinery_schema_history') IS NOT NULL",
+            &[],
+        )
+        .and_then(|row| row.try_get(0))
+        .map_err(StoreError::sql("look for the schema's history"))?;
+    if exists {
+        runner
+            .get_applied_migrations(client)
+            .map_err(StoreError::Migration)
+    } else {
+        Ok(Vec::new())
+    }
+}
+
+/// The known files that follow the applied ones, which must be the first of the known.
+fn lacking(known: &[Migration], applied: &[Migration]) -> Result<Vec<Step>, StoreError> {
+    let (newest_known, newest_applied) = (newest(known), newest(applied));
+    if newest_applied > newest_known {
+        return Err(StoreError::NewerSchema {
+            found: newest_applied,
+            known: newest_known,
+        });
+    }
+    let mut known: Vec<&Migration> = known.iter().collect();
+    known.sort();
+    for (position, migration) in applied.iter().enumerate() {
+        // Equal are those of the same version, name and text.
+        if known.get(position) != Some(&migration) {
+            return Err(StoreError::ForeignSchema(step(migration)));
         }
-        StoreError::Migration(error)
-    })?;
-    Ok(report.applied_migrations().len())
+    }
+    Ok(known.into_iter().skip(applied.len()).map(step).collect())
+}
+
+fn newest(migrations: &[Migration]) -> i32 {
+    let versions = migrations.iter().map(Migration::version);
+    versions.max().unwrap_or_default()
+}
+
+fn step(migration: &Migration) -> Step {
+    Step {
+        version: migration.version(),
+        name: migration.name().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(files: &[(&str, &str)]) -> Vec<Migration> {
+        let migration = |(name, sql): &(&str, &str)| Migration::unapplied(name, sql);
+        let migrations: Result<_, _> = files.iter().map(migration).collect();
+        migrations.expect("the names are valid")
+    }
+
+    const FIRST: (&str, &str) = ("V1__first", "CREATE TABLE one ()");
+    const SECOND: (&str, &str) = ("V2__second", "CREATE TABLE two ()");
+    const THIRD: (&str, &str) = ("V3__third", "CREATE TABLE three ()");
+
+    #[test]
+    fn what_follows_the_applied_files_is_lacking() {
+        // The library promises no order.
+        let known = files(&[THIRD, FIRST, SECOND]);
+        for (applied, expected) in [
+            (&[][..], &["V1__first", "V2__second", "V3__third"][..]),
+            (&[FIRST][..], &["V2__second", "V3__third"][..]),
+            (&[FIRST, SECOND, THIRD][..], &[][..]),
+        ] {
+            let steps = lacking(&known, &files(applied)).expect("the history is known");
+            let names: Vec<String> = steps.iter().map(ToString::to_string).collect();
+            assert_eq!(names, expected, "{applied:?}");
+        }
+    }
+
+    #[test]
+    fn a_history_of_another_build_is_refused() {
+        let known = files(&[FIRST, SECOND]);
+        let edited = ("V1__first", "CREATE TABLE another ()");
+        let renamed = ("V1__zeroth", FIRST.1);
+        for (applied, expected) in [
+            (&[FIRST, SECOND, THIRD][..], "schema version 3"),
+            (&[edited][..], "V1__first"),
+            (&[renamed][..], "V1__zeroth"),
+            // Left out, and the next one applied.
+            (&[SECOND][..], "V2__second"),
+        ] {
+            let refused = lacking(&known, &files(applied)).expect_err("it is not ours");
+            assert!(refused.to_string().contains(expected), "{refused}");
+            assert!(refused.is_final(), "{refused}");
+        }
+    }
 }

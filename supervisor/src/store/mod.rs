@@ -31,6 +31,7 @@ pub mod messages;
 pub mod migrate;
 mod server;
 pub mod stats;
+pub mod sweep;
 pub mod tenants;
 
 type Manager = PostgresConnectionManager<NoTls>;

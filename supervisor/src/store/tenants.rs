@@ -122,15 +122,24 @@ pub fn all(client: &mut Client) -> Result<Vec<TenantRow>, StoreError> {
         .collect()
 }
 
-const SET_WORKERS: &str = "
+/// What shall be different of a tenant; what is absent stays.
+#[derive(Debug, Clone, Default)]
+pub struct NewValues {
+    pub name: Option<String>,
+    /// Pool threads wanted.
+    pub workers: Option<u16>,
+    pub paused: Option<bool>,
+}
+
+const CHANGE: &str = "
     WITH changed AS (
         UPDATE tenants
-        SET updated_at = now()
-        WHERE id = $1 AND state = 'active'
+        SET name = coalesce($2, name), state = coalesce($3, state), updated_at = now()
+        WHERE id = $1 AND state IN ('active', 'paused')
         RETURNING *
     ), config AS (
         UPDATE tenant_configs
-        SET workers = $2, updated_at = now()
+        SET workers = coalesce($4, workers), updated_at = now()
         FROM changed
         WHERE tenant_id = changed.id
         RETURNING workers
@@ -138,40 +147,74 @@ const SET_WORKERS: &str = "
     SELECT id, number, name, state, topology, workers, created_at, updated_at
     FROM changed, config";
 
-/// Sets how many pool threads are wanted. `None` when there is no active tenant of this id.
+/// Changes a tenant. `None` when there is none of this id that is not on its way out.
 ///
 /// # Errors
 /// As [`get`].
-pub fn set_workers(
+pub fn change(
     client: &mut Client,
     id: TenantId,
-    workers: u16,
+    new: &NewValues,
 ) -> Result<Option<TenantRow>, StoreError> {
+    let state = new.paused.map(|paused| {
+        if paused {
+            TenantState::Paused.as_str()
+        } else {
+            TenantState::Active.as_str()
+        }
+    });
     client
         .query_typed_opt(
-            SET_WORKERS,
-            &[(&id.uuid(), Type::UUID), (&i32::from(workers), Type::INT4)],
+            CHANGE,
+            &[
+                (&id.uuid(), Type::UUID),
+                (&new.name, Type::TEXT),
+                (&state, Type::TEXT),
+                (&new.workers.map(i32::from), Type::INT4),
+            ],
         )
-        .map_err(StoreError::sql("set the tenant's workers"))?
+        .map_err(StoreError::sql("change the tenant"))?
         .map(|row| tenant(&row))
         .transpose()
 }
 
+const MARK_DRAINING: &str = "
+    UPDATE tenants
+    SET state = 'draining', updated_at = now()
+    WHERE id = $1 AND state IN ('active', 'paused')";
+
 const MARK_DELETING: &str = "
     UPDATE tenants
     SET state = 'deleting', updated_at = now()
-    WHERE id = $1 AND state = 'active'";
+    WHERE id = $1 AND state IN ('active', 'paused', 'draining')";
 
-/// Begins a deletion: from here on the tenant takes no messages. True when it was active until
-/// now; of several orders at once exactly one hears that.
+/// Begins a deletion that stores first what is queued: from here on the tenant takes no messages.
+/// Gives the tenant as it is now, which may be `deleting` already; `None` when there is none.
 ///
 /// # Errors
-/// The database failed.
-pub fn mark_deleting(client: &mut Client, id: TenantId) -> Result<bool, StoreError> {
-    let marked = client
-        .execute_typed(MARK_DELETING, &[(&id.uuid(), Type::UUID)])
+/// As [`get`].
+pub fn mark_draining(client: &mut Client, id: TenantId) -> Result<Option<TenantRow>, StoreError> {
+    mark(client, id, MARK_DRAINING)
+}
+
+/// Begins a deletion, or ends a drain: from here on the tenant takes no messages and stores none.
+/// Gives the tenant as it is now; `None` when there is none.
+///
+/// # Errors
+/// As [`get`].
+pub fn mark_deleting(client: &mut Client, id: TenantId) -> Result<Option<TenantRow>, StoreError> {
+    mark(client, id, MARK_DELETING)
+}
+
+fn mark(
+    client: &mut Client,
+    id: TenantId,
+    statement: &str,
+) -> Result<Option<TenantRow>, StoreError> {
+    client
+        .execute_typed(statement, &[(&id.uuid(), Type::UUID)])
         .map_err(StoreError::sql("mark the tenant for deletion"))?;
-    Ok(marked == 1)
+    get(client, id)
 }
 
 const MARK_DROPPING: &str = "

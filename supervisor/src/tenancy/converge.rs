@@ -6,17 +6,12 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use futures_util::{StreamExt, stream};
+use futures_util::{FutureExt, StreamExt, stream};
 use jatis_shared::{control::Dependency, ids::TenantId, schema::TenantState, telemetry::Chain};
 use tracing::{debug, warn};
 
-use super::{Deleted, Tenancy, known};
-use crate::{
-    directory::Known,
-    error::Error,
-    fleet::Desired,
-    store::{stats, tenants},
-};
+use super::{Tenancy, known};
+use crate::{directory::Known, error::Error, fleet::Desired, store::tenants};
 
 /// How often rows are read again because the directory changed meanwhile, before the next round.
 const READ_ATTEMPTS: usize = 5;
@@ -54,7 +49,7 @@ impl Tenancy {
         let running = self.fleet.tenants().into_iter();
         let strays = running.filter(|tenant| self.directory.get(*tenant).is_none());
         stream::iter(strays)
-            .for_each_concurrent(parallel, |tenant| self.fleet.stop(tenant))
+            .for_each_concurrent(parallel, |tenant| self.fleet.stop(tenant).map(drop))
             .await;
         stream::iter(self.directory.all())
             .for_each_concurrent(parallel, |known| self.converge_one(known.id))
@@ -66,7 +61,7 @@ impl Tenancy {
     pub async fn retire(&self) {
         let tenants = self.fleet.tenants();
         stream::iter(tenants)
-            .for_each_concurrent(None, |tenant| self.fleet.stop(tenant))
+            .for_each_concurrent(None, |tenant| self.fleet.stop(tenant).map(drop))
             .await;
     }
 
@@ -79,8 +74,11 @@ impl Tenancy {
             return;
         };
         let outcome = match known.state {
-            TenantState::Active => self.keep(known).await,
-            TenantState::Deleting => self.remove(known).await.map(drop),
+            TenantState::Active | TenantState::Paused => self.keep(known).await,
+            TenantState::Draining | TenantState::Deleting => {
+                drop(self.depart(id));
+                Ok(())
+            }
             TenantState::Dropping => {
                 self.janitor.wake();
                 Ok(())
@@ -100,12 +98,13 @@ impl Tenancy {
             number: known.number,
             threads,
             connections,
+            paused: known.state == TenantState::Paused,
         }
     }
 
     /// Declares the queues of a tenant if this connection to the broker has not yet, and has its
     /// worker run. The worker runs even if the queues cannot be declared now: they may exist, and
-    /// it waits for the broker by itself. Whoever calls has the tenant's turn.
+    /// it waits for the broker by itself. Whoever calls has the tenant's turn, or walks it out.
     pub(super) async fn keep(&self, known: Known) -> Result<(), Error> {
         let declared = self.declare(known).await;
         self.fleet.ensure(self.desired(known));
@@ -128,32 +127,6 @@ impl Tenancy {
         declared.map_err(Error::BrokerUnavailable)?;
         self.progress.lock().declared.insert(known.id, epoch);
         Ok(())
-    }
-
-    /// Drains a tenant's worker, deletes its queues and hands its rows to the janitor. Whoever calls
-    /// has the tenant's turn.
-    pub(super) async fn remove(&self, known: Known) -> Result<Deleted, Error> {
-        let id = known.id;
-        self.fleet.stop(id).await;
-        let messages_unprocessed = self
-            .broker
-            .delete(id)
-            .await
-            .map_err(Error::BrokerUnavailable)?;
-        let totals = self.db.run(move |client| stats::totals(client, id)).await?;
-        self.db
-            .run(move |client| tenants::mark_dropping(client, id))
-            .await?;
-        self.directory.remove(id);
-        self.progress.forget(id);
-        self.waiters.forget(id);
-        self.depths.forget(id);
-        self.metrics.forget(id);
-        self.janitor.wake();
-        Ok(Deleted {
-            messages_deleted: totals.stored,
-            messages_unprocessed,
-        })
     }
 
     /// Makes the directory equal to the table; false when it kept changing meanwhile.
@@ -184,6 +157,11 @@ impl Progress {
     /// The turn of a tenant, to be locked by whoever acts on it.
     pub(super) fn turn_of(&self, tenant: TenantId) -> Turn {
         Turn::clone(self.lock().turns.entry(tenant).or_default())
+    }
+
+    /// The broker has no main queue for a tenant that it was declared for.
+    pub fn undeclared(&self, tenant: TenantId) {
+        self.lock().declared.remove(&tenant);
     }
 
     /// Forgets a tenant that is none (any more).

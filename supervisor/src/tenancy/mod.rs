@@ -1,8 +1,8 @@
-//! Tenants: create, show, resize and delete them.
+//! Tenants: create, show, change and delete them.
 //!
 //! Each use case writes what is wanted into the database and then lets the same function act that
 //! also acts at boot, on a timer and when the broker returns (`converge`): whatever a crash cuts
-//! off here, the next convergence finishes.
+//! off here, the next convergence finishes. A client that leaves cuts nothing off (`tasks`).
 
 use std::sync::Arc;
 
@@ -27,11 +27,21 @@ use crate::{
 
 pub use crate::fleet::Status;
 pub use converge::Progress;
+pub use departure::Departures;
 pub use depths::Depths;
-pub use view::{Deleted, NewTenant, Resized, Runtime, Tenant, TenantPage, TenantQuery};
+pub use statistics::Statistics;
+pub use tasks::Tasks;
+pub use view::{
+    Change, Deleted, Deletion, Manner, NewTenant, Resized, Runtime, Tenant, TenantPage,
+    TenantQuery, Upserted,
+};
 
+mod change;
 mod converge;
+mod departure;
 mod depths;
+mod statistics;
+mod tasks;
 mod view;
 
 /// The use cases of tenants.
@@ -46,6 +56,8 @@ pub struct Tenancy {
     pub metrics: Metrics,
     pub waiters: Waiters,
     pub progress: Arc<Progress>,
+    pub tasks: Tasks,
+    pub departures: Departures,
     pub stage: StageWatch,
     pub config: Arc<Config>,
 }
@@ -60,24 +72,37 @@ impl Tenancy {
     pub async fn create(&self, new: NewTenant) -> Result<Tenant, Error> {
         self.stage.serving()?;
         let id = new.id.unwrap_or_else(|| TenantId::from(random::uuid()));
-        let row = tenants::NewRow {
-            id,
-            name: new.name.unwrap_or_else(|| id.to_string()),
-            workers: new.workers.unwrap_or(self.config.workers),
-            topology: self.config.rabbitmq.queue_type,
+        let row = self.new_row(id, new.name, new.workers);
+        let turn = self.progress.turn_of(id).lock_owned().await;
+        let tenancy = self.clone();
+        let making = async move {
+            let _turn = turn;
+            tenancy.make(row).await
         };
-        let row = self.make(row).await?;
-        self.fleet
-            .ready(id, self.config.supervision.ready_timeout)
-            .await;
+        let row = self.tasks.carry_out(making).await?;
+        self.made(row).await
+    }
+
+    fn new_row(&self, id: TenantId, name: Option<String>, workers: Option<u16>) -> tenants::NewRow {
+        tenants::NewRow {
+            id,
+            name: name.unwrap_or_else(|| id.to_string()),
+            workers: workers.unwrap_or(self.config.workers),
+            topology: self.config.rabbitmq.queue_type,
+        }
+    }
+
+    /// A tenant just made, once its worker runs.
+    async fn made(&self, row: TenantRow) -> Result<Tenant, Error> {
+        let patience = self.config.supervision.ready_timeout;
+        self.fleet.ready(row.id, patience).await;
         self.shown_one(row).await
     }
 
-    /// Makes a tenant's row and partition, and has its queues and worker follow.
+    /// Makes a tenant's row and partition, and has its queues and worker follow. Whoever calls has
+    /// the tenant's turn.
     async fn make(&self, new: tenants::NewRow) -> Result<TenantRow, Error> {
         let id = new.id;
-        let turn = self.progress.turn_of(id);
-        let _turn = turn.lock().await;
         let created = match tenants::create(&self.db, new).await {
             Ok(Creation::Created(row)) => Ok(row),
             Ok(Creation::Exists) => Err(Error::TenantExists(id)),
@@ -97,6 +122,8 @@ impl Tenancy {
         info!(tenant.id = %id, number = u32::from(row.number), "tenant {id} created");
         let known = known(&row);
         self.directory.set(known);
+        // Before the new one opens any: the others' share may have become smaller.
+        self.fleet.share_connections(self.directory.len());
         if let Err(error) = self.keep(known).await {
             warn!(tenant.id = %id, error = %Chain(&error), "tenant {id} has no queues yet; trying again");
         }
@@ -142,64 +169,6 @@ impl Tenancy {
         Ok(TenantPage { tenants, next })
     }
 
-    /// Sets a tenant's concurrency, for good, and waits until its worker has it, at most
-    /// `supervision.resize_timeout`. Messages in flight are not touched.
-    ///
-    /// # Errors
-    /// When there is no such tenant, it is being deleted, or the database is away.
-    pub async fn resize(&self, id: TenantId, workers: u16) -> Result<Resized, Error> {
-        self.stage.serving()?;
-        self.directory.get(id).ok_or(Error::TenantNotFound(id))?;
-        let turn = self.progress.turn_of(id);
-        let _turn = turn.lock().await;
-        let updated = self
-            .db
-            .run(move |client| tenants::set_workers(client, id, workers))
-            .await?;
-        let known = known(&updated.ok_or(Error::TenantNotFound(id))?);
-        self.directory.set(known);
-        let snapshot = self.fleet.resize(self.desired(known)).await;
-        let applied_workers = snapshot.map_or(0, |snapshot| snapshot.applied_threads);
-        Ok(Resized {
-            workers,
-            applied_workers,
-        })
-    }
-
-    /// Deletes a tenant. From the first moment it takes no messages; when the answer comes its
-    /// worker and queues are gone and its rows invisible. The janitor drops its partition.
-    ///
-    /// # Errors
-    /// When there is no such tenant, it is being deleted already, or a server is away: what has
-    /// begun is then finished by the next convergence.
-    pub async fn delete(&self, id: TenantId) -> Result<Deleted, Error> {
-        self.stage.serving()?;
-        let row = self.row(id).await?;
-        let turn = self.progress.turn_of(id);
-        let _turn = turn.lock().await;
-        if !self
-            .db
-            .run(move |client| tenants::mark_deleting(client, id))
-            .await?
-        {
-            // Somebody else has begun it, or has ended it while this request waited for its turn.
-            let is_gone = self.directory.get(id).is_none();
-            return Err(if is_gone {
-                Error::TenantNotFound(id)
-            } else {
-                Error::TenantDeleting(id)
-            });
-        }
-        let known = Known {
-            state: TenantState::Deleting,
-            ..known(&row)
-        };
-        self.directory.set(known);
-        let deleted = self.remove(known).await?;
-        info!(tenant.id = %id, messages = deleted.messages_deleted, "tenant {id} deleted");
-        Ok(deleted)
-    }
-
     /// A tenant that is not gone for clients.
     async fn row(&self, id: TenantId) -> Result<TenantRow, Error> {
         let row = self.db.run(move |client| tenants::get(client, id)).await?;
@@ -238,10 +207,11 @@ impl Tenancy {
 
     fn plain(&self, row: TenantRow) -> Tenant {
         let status = match row.state {
-            TenantState::Active => self
+            TenantState::Active | TenantState::Paused => self
                 .fleet
                 .snapshot(row.id)
                 .map_or(Status::Starting, |snapshot| snapshot.status()),
+            TenantState::Draining => Status::Draining,
             TenantState::Deleting | TenantState::Dropping => Status::Deleting,
         };
         let TenantRow {

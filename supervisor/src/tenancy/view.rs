@@ -75,6 +75,22 @@ pub struct TenantPage {
     pub next: Option<TenantNumber>,
 }
 
+/// What shall be different of a tenant; what is absent stays. Bounds as of [`NewTenant`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Change {
+    pub name: Option<String>,
+    pub workers: Option<u16>,
+    /// Whether its messages shall wait in the queue.
+    pub paused: Option<bool>,
+}
+
+/// A tenant that was made if there was none.
+#[derive(Debug, Clone)]
+pub enum Upserted {
+    Created(Tenant),
+    Updated(Tenant),
+}
+
 /// A resize, done or under way.
 #[derive(Debug, Clone, Copy)]
 pub struct Resized {
@@ -83,8 +99,25 @@ pub struct Resized {
     pub applied_workers: u16,
 }
 
+/// What a deletion makes of the messages that are queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// They go.
+    AtOnce,
+    /// They are stored first, and go then.
+    Drained,
+}
+
+/// How a deletion stands when it is answered.
+#[derive(Debug, Clone)]
+pub enum Deletion {
+    Done(Deleted),
+    /// It goes on, whatever happens; the tenant as it is now.
+    UnderWay(Tenant),
+}
+
 /// What a deletion took with it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deleted {
     pub messages_deleted: u64,
     /// Deliveries that were still queued.

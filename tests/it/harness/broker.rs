@@ -10,11 +10,14 @@ use jatis_shared::{
 };
 use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties,
-    options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions},
+    options::{
+        BasicCancelOptions, BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions,
+        QueueDeclareOptions, QueueDeleteOptions,
+    },
     types::FieldTable,
 };
 
-use super::oracle::Oracle;
+use super::{oracle::Oracle, wait};
 
 /// A connection of its own to the broker, past any proxy.
 pub(crate) struct Broker {
@@ -22,6 +25,17 @@ pub(crate) struct Broker {
     /// In confirm mode.
     publisher: Channel,
     oracle: Arc<Oracle>,
+}
+
+/// Deliveries that nobody acknowledges.
+pub(crate) struct Taken(Channel);
+
+impl Taken {
+    /// Gives them back to the queue.
+    pub(crate) async fn give_back(self) {
+        let closed = self.0.close(200, "given back".into()).await;
+        closed.expect("an open channel closes");
+    }
 }
 
 impl Broker {
@@ -98,6 +112,32 @@ impl Broker {
             .await
             .expect("an open channel closes");
         ready
+    }
+
+    /// Takes everything that is ready in a tenant's main queue, by a consumer that has cancelled and
+    /// keeps it all.
+    pub(crate) async fn take_all(&self, tenant: TenantId) -> Taken {
+        let channel = self
+            .connection
+            .create_channel()
+            .await
+            .expect("the connection has room for a channel");
+        let queue = topology::main_queue_name(tenant);
+        let options = BasicConsumeOptions::default();
+        let consumer = channel
+            .basic_consume(queue.into(), "".into(), options, FieldTable::default())
+            .await
+            .expect("the queue takes a consumer");
+        wait::until("all is taken", async || match self.ready(tenant).await {
+            0 => Ok(()),
+            ready => Err(format!("{ready} are ready")),
+        })
+        .await;
+        channel
+            .basic_cancel(consumer.tag(), BasicCancelOptions::default())
+            .await
+            .expect("a consumer can be cancelled");
+        Taken(channel)
     }
 
     /// Deletes a tenant's main queue under its worker.

@@ -1,12 +1,16 @@
 //! A client of the API, who writes down what it was told.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Method, Request, StatusCode, header::HeaderMap};
 use jatis_shared::ids::{MessageId, TenantId};
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -52,6 +56,11 @@ impl Posted {
             Self::Refused(answer) => panic!("the message was refused: {answer}"),
             Self::Lost(error) => panic!("the request was lost: {error}"),
         }
+    }
+
+    /// Whether it was taken.
+    pub(crate) const fn is_taken(&self) -> bool {
+        matches!(self, Self::Stored(_) | Self::Queued(_))
     }
 
     /// The id of a message that was answered 201.
@@ -157,6 +166,25 @@ impl Client {
         self.ask(Method::GET, path).await
     }
 
+    /// Sends a request whose answer nobody reads; the client leaves when this is dropped.
+    pub(crate) async fn begin(&self, method: Method, path: &str, body: &Value) -> TcpStream {
+        let body = body.to_string();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            self.address,
+            self.token,
+            body.len()
+        );
+        let sending = async {
+            let mut stream = TcpStream::connect(self.address).await?;
+            stream.write_all(request.as_bytes()).await?;
+            std::io::Result::Ok(stream)
+        };
+        let sent = wait::bounded("a request is sent", sending).await;
+        sent.expect("the API takes connections")
+    }
+
     /// Announces a body of JSON and never sends it; what is answered all the same, until the
     /// connection is closed.
     pub(crate) async fn announce(&self, path: &str, body_bytes: usize) -> String {
@@ -180,10 +208,16 @@ impl Client {
 
     /// Creates a tenant and waits until its worker consumes.
     pub(crate) async fn create_tenant(&self, body: Value) -> TenantId {
+        let tenant = self.create_only(body).await;
+        self.running(tenant).await;
+        tenant
+    }
+
+    /// Creates a tenant; its worker may not consume yet.
+    pub(crate) async fn create_only(&self, body: Value) -> TenantId {
         let answer = self.call(Method::POST, "/api/v1/tenants", &body).await;
         let tenant = tenant_id(&answer.expect(201).json());
         self.oracle.created_again(tenant);
-        self.running(tenant).await;
         tenant
     }
 
@@ -215,6 +249,38 @@ impl Client {
         .await
     }
 
+    /// Waits until a tenant has a status, and shows the tenant.
+    pub(crate) async fn with_status(&self, tenant: TenantId, status: &str) -> Value {
+        let what = format!("the tenant is {status}");
+        wait::until(&what, async || {
+            let shown = self.tenant(tenant).await;
+            if shown["status"] == status {
+                Ok(shown)
+            } else {
+                Err(shown.to_string())
+            }
+        })
+        .await
+    }
+
+    /// Pauses a tenant; it is paused when this returns.
+    pub(crate) async fn pause(&self, tenant: TenantId) {
+        self.change(tenant, "pause", "paused").await;
+    }
+
+    /// Resumes a tenant; it is running when this returns.
+    pub(crate) async fn resume(&self, tenant: TenantId) {
+        self.change(tenant, "resume", "running").await;
+    }
+
+    async fn change(&self, tenant: TenantId, verb: &str, status: &str) {
+        let path = format!("/api/v1/tenants/{tenant}/{verb}");
+        let shown = self.ask(Method::POST, &path).await.expect(200).json();
+        assert_eq!(tenant_id(&shown), tenant);
+        // On a slow machine the worker may follow after the answer.
+        self.with_status(tenant, status).await;
+    }
+
     /// Gives a tenant another number of pool threads; how many have been applied.
     pub(crate) async fn resize(&self, tenant: TenantId, workers: u16) -> u64 {
         let path = format!("/api/v1/tenants/{tenant}/config/concurrency");
@@ -242,18 +308,63 @@ impl Client {
         answer["data"].clone()
     }
 
+    /// Orders a tenant deleted once what is queued is stored; the answer as it is.
+    pub(crate) async fn drain_tenant(&self, tenant: TenantId) -> Result<Answer, Lost> {
+        let path = format!("/api/v1/tenants/{tenant}?drain=true");
+        let headers = [("content-type", "")];
+        self.send(Method::DELETE, &path, &headers, "").await
+    }
+
+    /// Waits until a tenant that is being deleted is gone for clients; the ids that were promised
+    /// to be stored for it.
+    pub(crate) async fn gone(&self, tenant: TenantId) -> BTreeSet<MessageId> {
+        let path = format!("/api/v1/tenants/{tenant}");
+        wait::until("the tenant is gone", async || {
+            let shown = self.get(&path).await;
+            if shown.status == StatusCode::NOT_FOUND {
+                Ok(())
+            } else {
+                Err(shown.to_string())
+            }
+        })
+        .await;
+        let promised = self.oracle.promised_to(tenant);
+        self.oracle.deleted(tenant);
+        promised
+    }
+
     // ------------------------------------------------------------------------ messages
 
     /// Posts a message and writes down what came of it.
     pub(crate) async fn post(&self, tenant: TenantId, payload: &Value) -> Posted {
+        match self.try_post(tenant, &payload.to_string(), &[]).await {
+            Ok((_, posted)) => posted,
+            Err(Lost(error)) => Posted::Lost(error),
+        }
+    }
+
+    /// Posts a payload, which is JSON as it stands here, with further headers; the answer as well.
+    pub(crate) async fn post_as(
+        &self,
+        tenant: TenantId,
+        payload: &str,
+        headers: &[(&'static str, &str)],
+    ) -> (Answer, Posted) {
+        let posted = self.try_post(tenant, payload, headers).await;
+        posted.unwrap_or_else(|Lost(error)| panic!("no answer: {error}"))
+    }
+
+    async fn try_post(
+        &self,
+        tenant: TenantId,
+        payload: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<(Answer, Posted), Lost> {
         let path = format!("/api/v1/messages/{tenant}");
-        let sending = self.oracle.sending(tenant, payload.to_string().as_bytes());
-        let body = json!({ "payload": payload }).to_string();
-        let answer = match self.send(Method::POST, &path, &[], body).await {
-            Ok(answer) => answer,
-            Err(Lost(error)) => return Posted::Lost(error),
-        };
-        match answer.status {
+        let sending = self.oracle.sending(tenant, payload.as_bytes());
+        let body = format!("{{\"payload\": {payload}}}");
+        let answer = self.send(Method::POST, &path, headers, body).await?;
+        let posted = match answer.status {
             StatusCode::CREATED => {
                 let id = posted_id(&answer, tenant, "stored");
                 sending.answered(id);
@@ -264,11 +375,44 @@ impl Client {
                 sending.answered(id);
                 Posted::Queued(id)
             }
-            _ if leaves_open(&answer) => Posted::Refused(answer),
+            _ if leaves_open(&answer) => Posted::Refused(answer.clone()),
             _ => {
                 sending.refused();
-                Posted::Refused(answer)
+                Posted::Refused(answer.clone())
             }
+        };
+        Ok((answer, posted))
+    }
+
+    /// Deletes a message that is stored, if nobody is faster, and writes it down.
+    pub(crate) async fn delete(&self, tenant: TenantId, message: MessageId) -> Answer {
+        let path = format!("/api/v1/messages/{message}?tenant_id={tenant}");
+        let before = self.get(&path).await;
+        let answer = self.ask(Method::DELETE, &path).await;
+        if answer.status == StatusCode::OK {
+            let payload = before.expect(200).json()["payload"].to_string();
+            self.oracle.erased(tenant, message, payload.as_bytes());
+        }
+        answer
+    }
+
+    /// Writes down that a message was deleted otherwise.
+    pub(crate) fn erased(&self, tenant: TenantId, message: MessageId, payload: &Value) {
+        let payload = payload.to_string();
+        self.oracle.erased(tenant, message, payload.as_bytes());
+    }
+
+    /// A tenant's statistics.
+    pub(crate) async fn statistics(&self, tenant: TenantId) -> Value {
+        let path = format!("/api/v1/stats/tenants/{tenant}/messages");
+        self.get(&path).await.expect(200).json()
+    }
+
+    /// Posts so many messages, none of which is stored before it is answered.
+    pub(crate) async fn post_queued(&self, tenant: TenantId, count: u64) {
+        for n in 0..count {
+            let posted = self.post(tenant, &json!({"queued": n})).await;
+            assert!(matches!(posted, Posted::Queued(_)), "{posted:?}");
         }
     }
 
@@ -313,22 +457,22 @@ pub(crate) fn tenant_id(tenant: &Value) -> TenantId {
     id.unwrap_or_else(|| panic!("not a Tenant: {tenant}"))
 }
 
-/// The id in a Message.
-pub(crate) fn message_id(message: &Value) -> MessageId {
-    let id = message["id"].as_str().and_then(|id| id.parse().ok());
-    id.unwrap_or_else(|| panic!("not a Message: {message}"))
-}
-
-/// The id in the answer to a post, after checking the answer's form.
+/// The id in the answer to a post, after checking the answer's form. Its payload may be more than
+/// a `Value` can hold, and is left as it is.
 fn posted_id(answer: &Answer, tenant: TenantId, status: &str) -> MessageId {
-    let message = answer.json();
-    let id = message_id(&message);
-    assert_eq!(message["tenant_id"], tenant.to_string());
-    assert_eq!(message["status"], status);
+    let fields: BTreeMap<&str, &RawValue> = serde_json::from_slice(&answer.body)
+        .unwrap_or_else(|error| panic!("not a Message ({error}): {answer}"));
+    let field = |name| {
+        let text = fields.get(name).map(|value| value.get().trim_matches('"'));
+        text.unwrap_or_else(|| panic!("no {name}: {answer}"))
+    };
+    assert_eq!(field("tenant_id"), tenant.to_string());
+    assert_eq!(field("status"), status);
+    let id = field("id");
     let location = answer.header("location");
     assert!(
         location.contains(&format!("/messages/{id}")),
         "Location is {location:?}"
     );
-    id
+    id.parse().expect("a message's id is a UUID")
 }

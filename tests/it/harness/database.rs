@@ -1,8 +1,9 @@
 //! The tests' own eyes and hands in PostgreSQL.
 
 use std::{
+    collections::BTreeSet,
     sync::mpsc::{SyncSender, sync_channel},
-    thread::JoinHandle,
+    thread,
 };
 
 use jatis_shared::{
@@ -10,9 +11,16 @@ use jatis_shared::{
     schema,
 };
 use postgres::{Client, NoTls};
-use tokio::sync::oneshot;
+use tokio::{
+    sync::{oneshot, watch},
+    task::JoinHandle,
+};
 
-use super::oracle::{DeadRow, StoredRow};
+use super::{
+    counts::CountRow,
+    oracle::{DeadRow, StoredRow},
+    wait,
+};
 
 /// How the tests' sessions call themselves; those of jatis start with its name.
 const APPLICATION_NAME: &str = "tests";
@@ -26,7 +34,7 @@ type Work = Box<dyn FnOnce(&mut Client) + Send>;
 pub(crate) struct Session {
     /// Bound 1: a test asks one thing of a session at a time. Closed to end the thread.
     work: Option<SyncSender<Work>>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Session {
@@ -36,7 +44,7 @@ impl Session {
         let mut config: postgres::Config = url.parse().expect("the URL is PostgreSQL's");
         config.application_name(APPLICATION_NAME);
         let (opened, open) = oneshot::channel();
-        let thread = std::thread::spawn(move || {
+        let thread = thread::spawn(move || {
             let mut client = config.connect(NoTls).expect("PostgreSQL takes sessions");
             let _caller_waits = opened.send(());
             while let Ok(work) = todo.recv() {
@@ -71,7 +79,7 @@ impl Drop for Session {
         drop(self.work.take());
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
-            && !std::thread::panicking()
+            && !thread::panicking()
         {
             panic!("a session with PostgreSQL failed");
         }
@@ -82,7 +90,7 @@ impl Drop for Session {
 #[derive(Debug)]
 pub(crate) struct Database {
     url: String,
-    session: Session,
+    pub(super) session: Session,
 }
 
 /// A transaction of the test that keeps locks until it ends.
@@ -95,6 +103,42 @@ impl Holder {
         self.0.run(|client| client.batch_execute("COMMIT")).await;
     }
 }
+
+/// Counts the sessions of jatis without end, in a session of its own.
+#[derive(Debug)]
+pub(crate) struct SessionWatch {
+    /// Closed to end it.
+    going: watch::Sender<()>,
+    most: JoinHandle<i64>,
+}
+
+impl SessionWatch {
+    fn start(session: Session) -> Self {
+        let (going, watched) = watch::channel(());
+        let most = tokio::spawn(async move {
+            let mut most = 0;
+            while watched.has_changed().is_ok() {
+                let row =
+                    session.run(|client| client.query_one(SESSIONS_OF_JATIS, &[&JATIS_SESSIONS]));
+                most = most.max(row.await.get(0));
+            }
+            most
+        });
+        Self { going, most }
+    }
+
+    /// Ends the watch; the most sessions that were open at a time.
+    pub(crate) async fn most(self) -> i64 {
+        drop(self.going);
+        self.most.await.expect("the watch does not panic")
+    }
+}
+
+const SESSIONS_OF_JATIS: &str = "
+    SELECT count(*)
+      FROM pg_stat_activity
+     WHERE datname = current_database()
+       AND application_name LIKE $1";
 
 impl Database {
     pub(crate) async fn open(url: &str) -> Self {
@@ -110,12 +154,83 @@ impl Database {
         self.hold(format!("LOCK TABLE {leaf} IN SHARE MODE")).await
     }
 
+    /// Lets the inserts happen that wait for the lock on a tenant's leaf, and none after them.
+    pub(crate) async fn let_inserts_through(&self, tenant: TenantId, lock: Holder) -> Holder {
+        // A lock that is asked for now is behind the inserts that wait, and before all others.
+        let queued = async {
+            wait::until("the second lock is asked for", async || {
+                match self
+                    .waiting_for_leaf(tenant, APPLICATION_NAME, "ShareLock")
+                    .await
+                {
+                    0 => Err("not yet".to_owned()),
+                    _ => Ok(()),
+                }
+            })
+            .await;
+            lock.release().await;
+        };
+        let (again, ()) = tokio::join!(self.lock_leaf(tenant), queued);
+        again
+    }
+
+    /// Keeps every change of messages from being committed, while leaves can be read and written.
+    pub(crate) async fn lock_counts(&self) -> Holder {
+        self.hold("LOCK TABLE message_counts IN SHARE MODE".to_owned())
+            .await
+    }
+
+    /// Makes every insert into these tenants' leaves wait, while reading goes on.
+    pub(crate) async fn lock_leaves(&self, tenants: &[TenantId]) -> Holder {
+        let leaves: Vec<String> = tenants.iter().map(|tenant| schema::leaf(*tenant)).collect();
+        let leaves = leaves.join(", ");
+        self.hold(format!("LOCK TABLE {leaves} IN SHARE MODE"))
+            .await
+    }
+
     /// Reads all tenants' messages in a transaction that stays open.
     pub(crate) async fn read_messages_on_and_on(&self) -> Holder {
         self.hold("SELECT count(*) FROM messages".to_owned()).await
     }
 
-    async fn hold(&self, statement: String) -> Holder {
+    /// Looks at the sessions that jatis has open, as often as it can, from now on.
+    pub(crate) async fn watch_sessions(&self) -> SessionWatch {
+        SessionWatch::start(Session::open(&self.url).await)
+    }
+
+    /// Keeps everybody from migrating the schema and from creating tenants.
+    pub(crate) async fn lock_schema(&self) -> Holder {
+        let lock = schema::LOCK_CREATE;
+        self.hold(format!("SELECT pg_advisory_xact_lock({lock})"))
+            .await
+    }
+
+    /// Notes a migration that no build has, as a later jatis would.
+    pub(crate) async fn note_migration(&self, version: i32) {
+        const NOTE: &str = "
+            INSERT INTO refinery_schema_history (version, name, applied_on, checksum)
+            SELECT $1, 'of_tomorrow', applied_on, checksum
+              FROM refinery_schema_history
+             LIMIT 1";
+        self.session
+            .run(move |client| client.execute(NOTE, &[&version]))
+            .await;
+    }
+
+    /// Tables of jatis, and the one that says which migrations were applied.
+    pub(crate) async fn tables(&self) -> i64 {
+        const TABLES: &str = "
+            SELECT count(*)
+              FROM information_schema.tables
+             WHERE table_schema = 'public'";
+        self.session
+            .run(|client| client.query_one(TABLES, &[]))
+            .await
+            .get(0)
+    }
+
+    /// Opens a transaction with this statement, and keeps it open.
+    pub(super) async fn hold(&self, statement: String) -> Holder {
         let session = Session::open(&self.url).await;
         session
             .run(move |client| client.batch_execute(&format!("BEGIN; {statement}")))
@@ -125,7 +240,18 @@ impl Database {
 
     /// Inserts of jatis that wait for a lock on a tenant's leaf.
     pub(crate) async fn waiting_inserts(&self, tenant: TenantId) -> i64 {
-        const WAITING_INSERTS: &str = "
+        self.waiting_for_leaf(tenant, JATIS_SESSIONS, "RowExclusiveLock")
+            .await
+    }
+
+    /// Sessions of that name, a LIKE pattern, that wait for this lock on a tenant's leaf.
+    async fn waiting_for_leaf(
+        &self,
+        tenant: TenantId,
+        sessions: &'static str,
+        lock: &'static str,
+    ) -> i64 {
+        const WAITING: &str = "
             SELECT count(DISTINCT activity.pid)
               FROM pg_stat_activity AS activity
               JOIN pg_locks AS lock ON lock.pid = activity.pid
@@ -133,26 +259,35 @@ impl Database {
                AND activity.application_name LIKE $1
                AND activity.wait_event_type = 'Lock'
                AND NOT lock.granted
-               AND lock.mode = 'RowExclusiveLock'
-               AND lock.relation = to_regclass($2)";
+               AND lock.relation = to_regclass($2)
+               AND lock.mode = $3";
         let leaf = schema::leaf(tenant);
         self.session
-            .run(move |client| client.query_one(WAITING_INSERTS, &[&JATIS_SESSIONS, &leaf]))
+            .run(move |client| client.query_one(WAITING, &[&sessions, &leaf, &lock]))
             .await
             .get(0)
     }
 
     /// Sessions that jatis has open.
     pub(crate) async fn sessions_of_jatis(&self) -> i64 {
+        self.session
+            .run(|client| client.query_one(SESSIONS_OF_JATIS, &[&JATIS_SESSIONS]))
+            .await
+            .get(0)
+    }
+
+    /// Sessions that workers have open.
+    pub(crate) async fn sessions_of_workers(&self) -> usize {
         const SESSIONS: &str = "
             SELECT count(*)
               FROM pg_stat_activity
              WHERE datname = current_database()
-               AND application_name LIKE $1";
-        self.session
-            .run(|client| client.query_one(SESSIONS, &[&JATIS_SESSIONS]))
-            .await
-            .get(0)
+               AND application_name LIKE 'jatis worker%'";
+        let row = self
+            .session
+            .run(|client| client.query_one(SESSIONS, &[]))
+            .await;
+        usize::try_from(row.get::<_, i64>(0)).expect("a count is not negative")
     }
 
     /// The number in a tenant's message ids.
@@ -172,6 +307,38 @@ impl Database {
         let count = format!("SELECT count(*) FROM {}", schema::leaf(tenant));
         self.session
             .run(move |client| client.query_one(&count, &[]))
+            .await
+            .get(0)
+    }
+
+    /// The ids in a tenant's leaf, which exists: it stays while a test reads it, even when the tenant
+    /// is gone for clients.
+    pub(crate) async fn stored_ids(&self, tenant: TenantId) -> BTreeSet<MessageId> {
+        let ids = format!("SELECT id FROM {}", schema::leaf(tenant));
+        let rows = self
+            .session
+            .run(move |client| client.query(&ids, &[]))
+            .await;
+        let id = |row: &postgres::Row| MessageId::from(row.get::<_, uuid::Uuid>(0));
+        rows.iter().map(id).collect()
+    }
+
+    /// Makes every creation of a tenant wait.
+    pub(crate) async fn lock_creation(&self) -> Holder {
+        self.hold("LOCK TABLE ONLY messages IN SHARE UPDATE EXCLUSIVE MODE".to_owned())
+            .await
+    }
+
+    /// Sessions of jatis that wait for a lock.
+    pub(crate) async fn waiting_sessions(&self) -> i64 {
+        const WAITING: &str = "
+            SELECT count(*)
+              FROM pg_stat_activity
+             WHERE datname = current_database()
+               AND application_name LIKE $1
+               AND wait_event_type = 'Lock'";
+        self.session
+            .run(|client| client.query_one(WAITING, &[&JATIS_SESSIONS]))
             .await
             .get(0)
     }
@@ -213,6 +380,25 @@ impl Database {
         rows.iter().map(dead).collect()
     }
 
+    /// Every count, over all slots.
+    pub(crate) async fn counts(&self) -> Vec<CountRow> {
+        const COUNTS: &str = "
+            SELECT tenant_id, bucket, origin,
+                   sum(stored)::bigint, sum(dead)::bigint, sum(deleted)::bigint
+              FROM message_counts
+             GROUP BY tenant_id, bucket, origin";
+        let rows = self.session.run(|client| client.query(COUNTS, &[])).await;
+        let count = |row: &postgres::Row| CountRow {
+            tenant: TenantId::from(row.get::<_, uuid::Uuid>(0)),
+            bucket: row.get(1),
+            origin: row.get(2),
+            stored: row.get(3),
+            dead: row.get(4),
+            deleted: row.get(5),
+        };
+        rows.iter().map(count).collect()
+    }
+
     /// Writes that another supervisor, which is nowhere, has taken the database over for an hour.
     pub(crate) async fn usurp(&self) {
         const USURP: &str = "
@@ -240,7 +426,8 @@ impl Database {
 
     /// Tenants that are being deleted.
     pub(crate) async fn tenants_leaving(&self) -> i64 {
-        const LEAVING: &str = "SELECT count(*) FROM tenants WHERE state <> 'active'";
+        const LEAVING: &str =
+            "SELECT count(*) FROM tenants WHERE state NOT IN ('active', 'paused')";
         self.session
             .run(|client| client.query_one(LEAVING, &[]))
             .await

@@ -2,14 +2,16 @@
 //!
 //! A redelivery is visible only to the consumer, which is the worker under test. The proxy in
 //! front of the broker therefore shows the broker's bytes to a [`Wiretap`] per connection, which
-//! takes the AMQP 0-9-1 frames apart as far as `basic.deliver` and its `redelivered` bit.
+//! looks for `basic.deliver` and its `redelivered` bit.
 
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
 
-use bytes::{Buf, BytesMut};
+use bytes::Buf;
+
+use super::frames::{Frame, Frames, METHOD, short_text};
 
 /// Deliveries seen on all connections of a proxy.
 #[derive(Debug, Default)]
@@ -34,29 +36,24 @@ impl Deliveries {
 #[derive(Debug)]
 pub(crate) struct Wiretap {
     deliveries: Arc<Deliveries>,
-    /// Bytes of a frame that has not arrived whole; at most one frame of `frame_max`.
-    partial: BytesMut,
+    frames: Frames,
 }
 
-/// Type, channel and size of a frame.
-const HEAD_BYTES: usize = 1 + 2 + 4;
-const FRAME_METHOD: u8 = 1;
-const FRAME_END: u8 = 0xce;
 const BASIC_DELIVER: u32 = 60 << 16 | 60;
 
 impl Wiretap {
     pub(crate) fn new(deliveries: Arc<Deliveries>) -> Self {
         Self {
             deliveries,
-            partial: BytesMut::new(),
+            frames: Frames::default(),
         }
     }
 
     /// Takes the next bytes from the broker.
     pub(crate) fn observe(&mut self, bytes: &[u8]) {
-        self.partial.extend_from_slice(bytes);
-        while let Some(redelivered) = self.next_frame() {
-            if let Some(redelivered) = redelivered {
+        self.frames.push(bytes);
+        while let Some(frame) = self.frames.next() {
+            if let Some(redelivered) = redelivered(frame) {
                 self.deliveries.seen.fetch_add(1, Ordering::Relaxed);
                 self.deliveries
                     .redelivered
@@ -65,23 +62,19 @@ impl Wiretap {
         }
     }
 
-    /// A whole frame, if there is one: `Some(bit)` for a delivery, `None` for any other.
-    fn next_frame(&mut self) -> Option<Option<bool>> {
-        let mut head = self.partial.get(..HEAD_BYTES)?;
-        let (kind, _channel, size) = (head.get_u8(), head.get_u16(), head.get_u32());
-        let size = usize::try_from(size).expect("a frame's size fits");
-        if self.partial.len() < HEAD_BYTES + size + 1 {
-            return None;
-        }
-        self.partial.advance(HEAD_BYTES);
-        let mut payload = self.partial.split_to(size);
-        assert_eq!(self.partial.get_u8(), FRAME_END, "the wiretap lost track");
-        if kind != FRAME_METHOD || payload.get_u32() != BASIC_DELIVER {
-            return Some(None);
-        }
-        let consumer_tag_bytes = usize::from(payload.get_u8());
-        payload.advance(consumer_tag_bytes);
-        let _delivery_tag = payload.get_u64();
-        Some(Some(payload.get_u8() & 1 == 1))
+    /// Whether a frame of somebody else's may be put in here.
+    pub(crate) fn is_between_frames(&self) -> bool {
+        self.frames.is_between_two()
     }
+}
+
+/// The bit of a delivery; `None` for any other frame.
+fn redelivered(frame: Frame) -> Option<bool> {
+    let Frame { kind, mut payload } = frame;
+    if kind != METHOD || payload.get_u32() != BASIC_DELIVER {
+        return None;
+    }
+    let _consumer_tag = short_text(&mut payload);
+    let _delivery_tag = payload.get_u64();
+    Some(payload.get_u8() & 1 == 1)
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::url::ServerUrl;
 
 const MARK: &str = "JATIS_TEST_RUN";
+const COALESCE: &str = "JATIS_TEST_COALESCE";
 
 /// The servers and the binaries under test.
 #[derive(Debug, Clone)]
@@ -19,11 +20,13 @@ pub(crate) struct Environment {
     pub(crate) jatis: PathBuf,
     /// A variable that whoever runs the tests finds their processes by, with its value.
     pub(crate) mark: Option<(&'static str, String)>,
+    /// `rabbitmq.coalesce`, where a test does not say.
+    pub(crate) coalesce: bool,
 }
 
 impl Environment {
     /// # Panics
-    /// When a server is not named or the binaries are not built.
+    /// When a server is not named, the binaries are not built or a variable makes no sense.
     pub(crate) fn read() -> Self {
         Self {
             database: server("JATIS_TEST_DATABASE_URL"),
@@ -31,6 +34,11 @@ impl Environment {
             management: server("JATIS_TEST_RABBITMQ_MANAGEMENT_URL"),
             jatis: jatis(),
             mark: variable(MARK).map(|mark| (MARK, mark)),
+            coalesce: match variable(COALESCE).as_deref() {
+                Some("on") => true,
+                Some("off") | None => false,
+                Some(other) => panic!("{COALESCE} is on or off, not {other}"),
+            },
         }
     }
 }

@@ -18,7 +18,7 @@ pub(crate) struct Http {
 }
 
 /// What a server answered.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,

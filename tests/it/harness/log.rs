@@ -41,6 +41,13 @@ impl Log {
             .collect()
     }
 
+    /// Lines that hold this text.
+    pub(crate) fn lines_with(&self, text: &str) -> Vec<String> {
+        let whole = self.text();
+        let found = whole.lines().filter(|line| line.contains(text));
+        found.map(str::to_owned).collect()
+    }
+
     /// The last lines, for a failure's text.
     pub(crate) fn tail(&self, lines: usize) -> String {
         let text = self.text();

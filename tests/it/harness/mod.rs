@@ -11,26 +11,35 @@
 //! Waiting is done in `wait` and nowhere else. Failures panic with what was seen; a stack that
 //! goes down with its test prints the end of its supervisor's log.
 
+pub(crate) mod beds;
 mod blueprint;
 mod broker;
 mod client;
+mod counts;
 mod database;
 mod deliveries;
 mod environment;
+mod frames;
 mod http;
 mod load;
 mod log;
 mod management;
+mod meddling;
 mod oracle;
 pub(crate) mod processes;
 mod proxy;
+mod publications;
+mod redelivery;
 mod scrape;
 mod stack;
 mod supervisor;
 mod url;
 pub(crate) mod wait;
 
+pub(crate) use blueprint::Blueprint;
 pub(crate) use client::{Client, Order, Posted};
-pub(crate) use http::Answer;
+pub(crate) use database::Database;
+pub(crate) use http::{Answer, Lost};
 pub(crate) use load::Load;
 pub(crate) use stack::Stack;
+pub(crate) use supervisor::Ran;

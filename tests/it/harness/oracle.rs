@@ -4,8 +4,9 @@
 //! hold, for every tenant that was not deleted:
 //!
 //! ```text
-//!   promised ⊆ stored ∪ dead                   promised: answered 201 or 202, or confirmed by the broker
+//!   promised ⊆ stored ∪ dead ∪ erased          promised: answered 201 or 202, or confirmed by the broker
 //!   stored   ⊆ promised ∪ possible             possible: sent, and no answer said what became of it
+//!   erased   ∩ (stored ∪ dead) = ∅             erased: its deletion was answered 200
 //!   no id twice, and what is stored is what was sent
 //! ```
 //!
@@ -36,6 +37,8 @@ struct Book {
     possible: BTreeMap<Content, u64>,
     /// Payloads of AMQP clients that the broker confirmed: their ids are not known.
     confirmed: BTreeMap<Content, Confirmed>,
+    /// Messages that a client deleted.
+    erased: BTreeMap<MessageId, TenantId>,
     deleted: BTreeSet<TenantId>,
 }
 
@@ -46,12 +49,14 @@ struct Confirmed {
     keys: BTreeSet<String>,
     /// Each of these is one message.
     keyless: u64,
+    /// So many of all these were deleted.
+    erased: u64,
 }
 
 impl Confirmed {
     fn messages(&self) -> u64 {
         let keys = u64::try_from(self.keys.len()).expect("a count fits");
-        keys + self.keyless
+        keys + self.keyless - self.erased
     }
 }
 
@@ -123,16 +128,50 @@ impl Oracle {
         }
     }
 
+    /// Ids that must be stored or dead for a tenant by the end.
+    pub(crate) fn promised_to(&self, tenant: TenantId) -> BTreeSet<MessageId> {
+        let book = self.book();
+        let promised = book.promised.iter();
+        promised
+            .filter(|(_, (promised_to, _))| *promised_to == tenant)
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    /// A message was deleted; it must not be there any more, nor come back.
+    pub(crate) fn erased(&self, tenant: TenantId, id: MessageId, payload: &[u8]) {
+        let mut book = self.book();
+        let before = book.erased.insert(id, tenant);
+        assert_eq!(before, None, "message {id} was deleted twice");
+        if book.promised.remove(&id).is_some() {
+            return;
+        }
+        // Its id was not known before: an AMQP client's, or one whose answer was lost.
+        let content = (tenant, canonical(payload));
+        match book.confirmed.get_mut(&content) {
+            Some(confirmed) => confirmed.erased += 1,
+            None => book.take_back(&content),
+        }
+    }
+
     /// A tenant was deleted; nothing of it may remain, and nothing of it is missed.
     pub(crate) fn deleted(&self, tenant: TenantId) {
         let mut book = self.book();
         book.deleted.insert(tenant);
+        book.erased.retain(|_, owner| *owner != tenant);
         book.promised
             .retain(|_, (promised_to, _)| *promised_to != tenant);
         book.confirmed
             .retain(|(confirmed_to, _), _| *confirmed_to != tenant);
         book.possible
             .retain(|(possible_to, _), count| *possible_to != tenant || *count > 0);
+    }
+
+    /// Messages that clients deleted, of tenants that were not.
+    pub(crate) fn erasures(&self) -> Vec<(TenantId, MessageId)> {
+        let book = self.book();
+        let erased = book.erased.iter();
+        erased.map(|(id, tenant)| (*tenant, *id)).collect()
     }
 
     /// A deleted tenant's id was taken again.
@@ -180,6 +219,9 @@ impl Oracle {
                 faults.push(format!("{id} is stored and dead, or dead twice"));
             }
         }
+        for id in book.erased.keys().filter(|id| seen.contains(id)) {
+            faults.push(format!("{id} was deleted and is there again"));
+        }
         for (id, content) in &book.promised {
             if !seen.contains(id) {
                 faults.push(format!("{id} is lost: {content:?}"));
@@ -219,12 +261,35 @@ impl Oracle {
     }
 }
 
-/// JSON values that are equal have the same text: keys sorted, no spaces. What is not JSON stands
-/// as it is.
+/// JSON values that are equal have the same text: keys sorted, no spaces, 15E+1 as 150. What is not
+/// JSON, or more than a `Value` can hold, stands as it is.
 fn canonical(payload: &[u8]) -> String {
     match serde_json::from_slice::<Value>(payload) {
-        Ok(value) => value.to_string(),
+        Ok(value) => with_whole_numbers(value).to_string(),
         Err(_) => String::from_utf8_lossy(payload).into_owned(),
+    }
+}
+
+const TWO_TO_53: f64 = 9_007_199_254_740_992.0;
+
+/// The value, with the whole ones of its floating-point numbers as integers.
+fn with_whole_numbers(value: Value) -> Value {
+    match value {
+        Value::Number(number) => {
+            // Beyond 2^53 not every integer is a floating-point number.
+            let float = number.as_f64().filter(|_| number.is_f64());
+            let whole = float.filter(|float| float.fract().abs() == 0.0 && float.abs() < TWO_TO_53);
+            let integer = whole.and_then(|whole| format!("{whole:.0}").parse::<i64>().ok());
+            integer.map_or(Value::Number(number), Value::from)
+        }
+        Value::Array(values) => values.into_iter().map(with_whole_numbers).collect(),
+        Value::Object(fields) => {
+            let fields = fields.into_iter();
+            fields
+                .map(|(name, value)| (name, with_whole_numbers(value)))
+                .collect()
+        }
+        other @ (Value::Null | Value::Bool(_) | Value::String(_)) => other,
     }
 }
 

@@ -134,3 +134,33 @@ fn the_oracle_forgets_a_deleted_tenant_but_not_what_is_left_of_it() {
     assert_eq!(oracle.faults(&[], &[]), Vec::<String>::new());
     assert!(!oracle.faults(&kept(), &[]).is_empty());
 }
+
+#[test]
+fn the_oracle_misses_no_deleted_message_and_sees_one_that_is_back() {
+    let oracle = oracle();
+    oracle.erased(tenant(), id(1), b"{\"a\": 1}");
+    oracle.erased(tenant(), id(3), b"\"amqp\"");
+    assert_eq!(oracle.promised(), 2);
+    assert_eq!(oracle.erasures(), [(tenant(), id(1)), (tenant(), id(3))]);
+    let left = vec![stored(2, "[2]"), stored(4, "\"amqp\"")];
+    assert_eq!(oracle.faults(&left, &[]), Vec::<String>::new());
+    assert_eq!(oracle.faults(&kept(), &[]).len(), 4);
+}
+
+#[test]
+fn equal_numbers_are_one_payload() {
+    for (sent, stored) in [
+        ("[-0, 15E+1, 1.50]", "[0,150,1.5]"),
+        ("{\"a\": 1e-5}", "{\"a\":0.00001}"),
+        ("9007199254740993", "9007199254740993"),
+    ] {
+        assert_eq!(canonical(sent.as_bytes()), canonical(stored.as_bytes()));
+    }
+    for (one, other) in [
+        ("1", "2"),
+        ("1.5", "1"),
+        ("9007199254740993", "9007199254740992.0"),
+    ] {
+        assert_ne!(canonical(one.as_bytes()), canonical(other.as_bytes()));
+    }
+}

@@ -5,6 +5,8 @@ use nix::{
     unistd::Pid,
 };
 
+use super::wait;
+
 /// A process. Its start time tells it from a later one with the same pid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Process {
@@ -45,6 +47,19 @@ impl Process {
     pub(crate) fn exists(&self) -> bool {
         Self::find(self.pid)
             .is_some_and(|found| found.started == self.started && found.name == self.name)
+    }
+
+    /// Waits until none of them exists.
+    pub(crate) async fn ended(processes: &[Self]) {
+        wait::until("processes have ended by themselves", async || {
+            let left: Vec<&Self> = processes.iter().filter(|one| one.exists()).collect();
+            if left.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("{left:?}"))
+            }
+        })
+        .await;
     }
 
     /// Sends SIGKILL, which no process can prepare for.

@@ -1,6 +1,6 @@
-//! A TCP proxy that can stall and cut what it carries.
+//! A TCP proxy that can stall and cut what it carries, all of it or one connection.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -14,26 +14,57 @@ use tokio::{
 
 use super::{
     deliveries::{Deliveries, Wiretap},
+    frames::connection_method,
+    publications::{ClientTap, Publications},
     url::ServerUrl,
 };
 
-/// What the proxy does with bytes and connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What the proxy does with bytes and connections. Those for AMQP alone go by the name that a
+/// client gives its connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Mode {
     /// Everything passes.
     Flow,
     /// Connections stay and are taken, no byte passes: the far side has fallen silent.
     Stall,
+    /// Everything passes until the head of a batch has; then nothing does.
+    StallAtBatch,
     /// Connections are closed, also new ones: the far side is down.
     Cut,
+    /// The connection of this name is closed, whenever there is one.
+    CutOne(String),
+    /// The connection of this name is told that the broker takes no messages.
+    BlockOne(String),
 }
+
+impl Mode {
+    fn passes(&self) -> bool {
+        *self != Self::Stall
+    }
+
+    fn cuts(&self, name: &Name) -> bool {
+        match self {
+            Self::Cut => true,
+            Self::CutOne(cut) => name.get() == Some(cut),
+            Self::Flow | Self::Stall | Self::StallAtBatch | Self::BlockOne(_) => false,
+        }
+    }
+
+    fn blocks(&self, name: &Name) -> bool {
+        matches!(self, Self::BlockOne(blocked) if name.get() == Some(blocked))
+    }
+}
+
+/// What a client calls its connection, once it has said so.
+type Name = OnceLock<String>;
 
 /// A proxy in front of one server, on a port of its own. Dropping it cuts everything.
 #[derive(Debug)]
 pub(crate) struct Proxy {
-    mode: watch::Sender<Mode>,
+    mode: Arc<watch::Sender<Mode>>,
     pub(crate) port: u16,
     deliveries: Arc<Deliveries>,
+    publications: Arc<Publications>,
     carrier: JoinHandle<()>,
 }
 
@@ -49,17 +80,21 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await;
         let listener = listener.expect("loopback has a free port");
         let port = listener.local_addr().expect("a listener is bound").port();
-        let (mode, watched) = watch::channel(Mode::Flow);
+        let mode = Arc::new(watch::channel(Mode::Flow).0);
         let deliveries = Arc::new(Deliveries::default());
+        let publications = Arc::new(Publications::default());
         let line = Line {
             server: (server.host.clone(), server.port),
-            mode: watched,
-            counted: (protocol == Protocol::Amqp).then(|| Arc::clone(&deliveries)),
+            protocol,
+            mode: Arc::clone(&mode),
+            deliveries: Arc::clone(&deliveries),
+            publications: Arc::clone(&publications),
         };
         Self {
             mode,
             port,
             deliveries,
+            publications,
             carrier: tokio::spawn(carry(listener, line)),
         }
     }
@@ -69,9 +104,24 @@ impl Proxy {
         self.mode.send_replace(Mode::Cut);
     }
 
+    /// Closes the AMQP connection of this name, and every later one as soon as it says its name.
+    pub(crate) fn cut_one(&self, name: &str) {
+        self.mode.send_replace(Mode::CutOne(name.to_owned()));
+    }
+
+    /// Tells the AMQP connection of this name, and no other, that the broker takes no messages.
+    pub(crate) fn block_one(&self, name: &str) {
+        self.mode.send_replace(Mode::BlockOne(name.to_owned()));
+    }
+
     /// Keeps all connections and lets nothing pass.
     pub(crate) fn stall(&self) {
         self.mode.send_replace(Mode::Stall);
+    }
+
+    /// Stalls as soon as a batch is being published: it is under way and never confirmed.
+    pub(crate) fn stall_at_batch(&self) {
+        self.mode.send_replace(Mode::StallAtBatch);
     }
 
     /// Lets everything pass again; what was held back comes first.
@@ -82,6 +132,11 @@ impl Proxy {
     /// What the broker has delivered through this proxy; nothing with another protocol.
     pub(crate) fn deliveries(&self) -> &Deliveries {
         &self.deliveries
+    }
+
+    /// What was published through this proxy; nothing with another protocol.
+    pub(crate) fn publications(&self) -> &Publications {
+        &self.publications
     }
 }
 
@@ -95,8 +150,10 @@ impl Drop for Proxy {
 #[derive(Debug, Clone)]
 struct Line {
     server: (String, u16),
-    mode: watch::Receiver<Mode>,
-    counted: Option<Arc<Deliveries>>,
+    protocol: Protocol,
+    mode: Arc<watch::Sender<Mode>>,
+    deliveries: Arc<Deliveries>,
+    publications: Arc<Publications>,
 }
 
 /// Takes connections; they end with this task, which owns them.
@@ -113,11 +170,12 @@ async fn carry(listener: TcpListener, line: Line) {
     }
 }
 
-async fn connect(client: TcpStream, mut line: Line) {
-    if *line.mode.borrow_and_update() == Mode::Cut {
+async fn connect(client: TcpStream, line: Line) {
+    let name = Arc::new(Name::new());
+    let mut cut = line.mode.subscribe();
+    if cut.borrow_and_update().cuts(&name) {
         return;
     }
-    let mut cut = line.mode.clone();
     let both_ways = async {
         let Ok(server) = TcpStream::connect(&line.server).await else {
             return;
@@ -127,32 +185,83 @@ async fn connect(client: TcpStream, mut line: Line) {
         }
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
-        let tap = line.counted.clone().map(Wiretap::new);
         // A side that has finished ends the connection: both protocols say goodbye first.
         tokio::select! {
-            () = pump(from_client, to_server, line.mode.clone(), None) => {}
-            () = pump(from_server, to_client, line.mode.clone(), tap) => {}
+            () = upstream(from_client, to_server, &line, &name) => {}
+            () = downstream(from_server, to_client, &line, &name) => {}
         }
     };
     tokio::select! {
         () = both_ways => {}
-        _cut = cut.wait_for(|mode| *mode == Mode::Cut) => {}
+        _cut = cut.wait_for(|mode| mode.cuts(&name)) => {}
     }
 }
 
-async fn pump(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
-    mut mode: watch::Receiver<Mode>,
-    mut tap: Option<Wiretap>,
-) {
+/// From the client to the server.
+async fn upstream(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, line: &Line, name: &Arc<Name>) {
+    let mut mode = line.mode.subscribe();
+    let mut tap = (line.protocol == Protocol::Amqp)
+        .then(|| ClientTap::new(Arc::clone(&line.publications), Arc::clone(name)));
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let Ok(length @ 1..) = from.read(&mut buffer).await else {
             return;
         };
         let bytes = buffer.get(..length).unwrap_or_default();
-        if mode.wait_for(|mode| *mode == Mode::Flow).await.is_err() {
+        if mode.wait_for(Mode::passes).await.is_err() {
+            return;
+        }
+        if let Some(tap) = &mut tap {
+            let batches = tap.observe(bytes);
+            if mode.borrow().cuts(name) {
+                return;
+            }
+            let stalls = |mode: &mut Mode| {
+                let stalls = batches > 0 && *mode == Mode::StallAtBatch;
+                if stalls {
+                    *mode = Mode::Stall;
+                }
+                stalls
+            };
+            line.mode.send_if_modified(stalls);
+        }
+        if to.write_all(bytes).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// From the server to the client.
+async fn downstream(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, line: &Line, name: &Name) {
+    const BLOCKED: u16 = 60;
+    const UNBLOCKED: u16 = 61;
+    let mut mode = line.mode.subscribe();
+    let mut tap =
+        (line.protocol == Protocol::Amqp).then(|| Wiretap::new(Arc::clone(&line.deliveries)));
+    let mut is_blocked = false;
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let blocks = mode.borrow_and_update().blocks(name);
+        if blocks != is_blocked && tap.as_ref().is_some_and(Wiretap::is_between_frames) {
+            is_blocked = blocks;
+            let word = if blocks {
+                connection_method(BLOCKED, b"\x04test")
+            } else {
+                connection_method(UNBLOCKED, b"")
+            };
+            if to.write_all(&word).await.is_err() {
+                return;
+            }
+        }
+        let length = tokio::select! {
+            read = from.read(&mut buffer) => match read {
+                Ok(length @ 1..) => length,
+                Ok(0) | Err(_) => return,
+            },
+            Ok(()) = mode.changed() => continue,
+        };
+        let bytes = buffer.get(..length).unwrap_or_default();
+        if mode.wait_for(Mode::passes).await.is_err() {
             return;
         }
         if let Some(tap) = &mut tap {

@@ -5,20 +5,22 @@ use std::{
     sync::Arc,
 };
 
-use jatis_shared::ids::TenantId;
+use jatis_shared::ids::{MessageId, TenantId};
+use jiff::{SignedDuration, Timestamp};
 use nix::sys::signal::Signal;
 
 use super::{
     blueprint::Blueprint,
     broker::Broker,
     client::Client,
+    counts::{self, Truth},
     database::{Database, Session},
     environment::Environment,
     management::Management,
     oracle::Oracle,
     processes::Process,
     proxy::{Protocol, Proxy},
-    supervisor::{Invocation, Supervisor},
+    supervisor::{Invocation, Ran, Supervisor},
     url::ServerUrl,
     wait,
 };
@@ -80,6 +82,28 @@ impl Stack {
     pub(crate) fn tenant_token(&self, tenant: TenantId) -> String {
         self.invocation
             .token(&["--tenant", &tenant.to_string(), "--ttl", "1h"])
+    }
+
+    /// Runs a verb of `jatis` that ends by itself, with the stack's configuration.
+    pub(crate) fn jatis(&self, verb: &str, arguments: &[&str]) -> Ran {
+        self.invocation.run(verb, arguments)
+    }
+
+    /// The name and the address of a further database: the test may make it, the stack takes it
+    /// away again.
+    pub(crate) fn spare_database(&self) -> (String, String) {
+        let name = spare(&self.name);
+        let url = self.environment.database.with_path(&name);
+        (name, url)
+    }
+
+    /// Whether the server has a database of this name.
+    pub(crate) async fn has_database(&self, name: &str) -> bool {
+        const NAMED: &str = "SELECT count(*) = 1 FROM pg_database WHERE datname = $1";
+        let admin = Session::open(&self.environment.database.with_path("postgres")).await;
+        let name = name.to_owned();
+        let row = admin.run(move |client| client.query_one(NAMED, &[&name]));
+        row.await.get(0)
     }
 
     /// The worker process of a tenant.
@@ -226,9 +250,24 @@ impl Stack {
         self.oracle.faults(&stored, &dead)
     }
 
+    /// Where the counts and the tables contradict each other.
+    async fn miscounts(&self) -> Vec<String> {
+        let (stored, dead) = (self.database.stored().await, self.database.dead().await);
+        let truth = Truth {
+            stored: &stored,
+            dead: &dead,
+            erased: &self.oracle.erasures(),
+        };
+        let counts = self.database.counts().await;
+        // Older minutes may have been swept.
+        let oldest = MessageId::floor(Timestamp::now() - SignedDuration::from_hours(190));
+        counts::faults(&truth, &counts, oldest.minute())
+    }
+
     /// Everything that no test may leave behind, but what this one declared.
     async fn faults(&self) -> Vec<String> {
         let mut faults = self.contradictions().await;
+        faults.extend(self.miscounts().await);
         let (dead, wanted) = (self.database.dead().await, self.blueprint.dead_letters);
         if dead.len() != wanted {
             faults.push(format!(
@@ -245,8 +284,10 @@ impl Stack {
     async fn remove(self) {
         self.management.delete_vhost(&self.name).await;
         let admin = Session::open(&self.environment.database.with_path("postgres")).await;
-        let drop = format!("DROP DATABASE {} WITH (FORCE)", self.name);
-        admin.run(move |client| client.batch_execute(&drop)).await;
+        for database in [&self.name, &spare(&self.name)] {
+            let drop = format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)");
+            admin.run(move |client| client.batch_execute(&drop)).await;
+        }
         std::fs::remove_dir_all(&self.folder).expect("the folder is ours");
     }
 }
@@ -291,6 +332,7 @@ impl Blueprint {
         let config = config(
             &folder,
             &broker_url.with_path(&name),
+            environment.coalesce,
             &database_url.with_path(&name),
         );
         std::fs::write(&invocation.config, config).expect("the folder is writable");
@@ -360,10 +402,10 @@ async fn ready(client: &Client) {
 
 /// Depths are read often, so that a test need not wait long for a queue to be seen empty. A post
 /// waits long for its commit, so that 201 does not depend on the machine's speed.
-fn config(folder: &Path, broker_url: &str, database_url: &str) -> String {
+fn config(folder: &Path, broker_url: &str, coalesce: bool, database_url: &str) -> String {
     format!(
         "state_dir: {}\n\
-         rabbitmq:\n  url: {broker_url}\n\
+         rabbitmq:\n  url: {broker_url}\n  coalesce: {coalesce}\n\
          database:\n  url: {database_url}\n\
          http:\n  listen: 127.0.0.1:0\n\
          messages:\n  wait_for_store: 20s\n\
@@ -371,6 +413,11 @@ fn config(folder: &Path, broker_url: &str, database_url: &str) -> String {
          log:\n  format: json\n",
         folder.display()
     )
+}
+
+/// The name of a stack's second database.
+fn spare(name: &str) -> String {
+    format!("{name}_spare")
 }
 
 /// Fit to be a database, a virtual host, a folder and a secret of more than 32 bytes.

@@ -45,18 +45,40 @@ impl Invocation {
         command
     }
 
-    /// A token minted by `jatis token`.
-    pub(crate) fn token(&self, arguments: &[&str]) -> String {
+    /// Runs a verb that ends by itself.
+    pub(crate) fn run(&self, verb: &str, arguments: &[&str]) -> Ran {
         let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-        let output = self.command("token", &arguments).output();
+        let output = self.command(verb, &arguments).output();
         let output = output.expect("jatis can be run");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-        assert!(
-            output.status.success(),
-            "jatis token: {}",
-            text(&output.stderr)
-        );
-        text(&output.stdout)
+        Ran {
+            code: output.status.code(),
+            out: text(&output.stdout),
+            err: text(&output.stderr),
+        }
+    }
+
+    /// A token minted by `jatis token`.
+    pub(crate) fn token(&self, arguments: &[&str]) -> String {
+        self.run("token", arguments).expect(0).out
+    }
+}
+
+/// How a call of `jatis` ended, and what it printed, without spaces around it.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    /// Absent after a signal.
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Ran {
+    /// # Panics
+    /// When the exit code is another.
+    pub(crate) fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        self
     }
 }
 

@@ -10,9 +10,13 @@ use crate::fleet::{
 /// What happens to a worker. `dice` is any random number, for jitter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::fleet) enum Event {
-    /// This size is wanted. `insisted`: a person asked for it just now, so it also ends what a
+    /// This is wanted. `insisted`: a person asked for the size just now, so it also ends what a
     /// signal to the worker had changed.
-    Wanted { size: Size, insisted: bool },
+    Wanted {
+        size: Size,
+        paused: bool,
+        insisted: bool,
+    },
     /// A stop is wanted, at least this hard.
     Stop(StopLevel),
     /// The start slot asked for is there.
@@ -53,7 +57,10 @@ pub(in crate::fleet) enum Report {
     Hello,
     Confined,
     Ready,
-    Heartbeat,
+    /// A sign of life; `paused`: it consumes nothing and holds nothing.
+    Heartbeat {
+        paused: bool,
+    },
     /// Its pool has this size; `signalled`: because somebody sent it SIGTTIN or SIGTTOU.
     Resized {
         size: Size,
@@ -74,10 +81,14 @@ pub(in crate::fleet) enum Action {
     ReleaseSlot,
     /// Make the process; `Spawned` or `SpawnFailed` answers.
     Spawn,
-    /// Send the spec with this size.
-    Brief(Size),
+    /// Send the spec with this size, and whether to consume.
+    Brief { size: Size, paused: bool },
     /// Send this size.
     Resize(Size),
+    /// Tell it not to consume.
+    Pause,
+    /// Tell it to consume.
+    Resume,
     /// Tell it to finish within this time: by command, and by signal should it not read commands.
     Drain(Duration),
     /// Send SIGKILL.
@@ -90,6 +101,7 @@ pub(in crate::fleet) enum Action {
 impl fmt::Display for Event {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Wanted { paused: true, .. } => out.write_str("a pause is wanted"),
             Self::Wanted { size, .. } => write!(out, "{} threads are wanted", size.threads),
             Self::Stop(StopLevel::Drain) => out.write_str("a stop is wanted"),
             Self::Stop(StopLevel::Fast) => out.write_str("a fast stop is wanted"),
@@ -101,7 +113,8 @@ impl fmt::Display for Event {
                 Report::Hello => out.write_str("it said hello"),
                 Report::Confined => out.write_str("it is confined"),
                 Report::Ready => out.write_str("it is ready"),
-                Report::Heartbeat => out.write_str("it gave a sign of life"),
+                Report::Heartbeat { paused: true } => out.write_str("it consumes nothing"),
+                Report::Heartbeat { paused: false } => out.write_str("it gave a sign of life"),
                 Report::Resized { size, .. } => write!(out, "it has {} threads", size.threads),
                 Report::Refused => out.write_str("it refused a command"),
                 Report::Sync => out.write_str("it asked what is wanted"),

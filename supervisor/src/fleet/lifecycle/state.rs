@@ -4,6 +4,14 @@ use tokio::time::Instant;
 
 use crate::fleet::{order::Size, snapshot::StateName};
 
+/// A size that was asked for and is not confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::fleet) struct Asked {
+    pub(super) size: Size,
+    /// When to ask once more.
+    pub(super) again_at: Instant,
+}
+
 /// Where a worker is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::fleet) enum State {
@@ -16,14 +24,16 @@ pub(in crate::fleet) enum State {
     /// It connects, for as long as that takes: a broker that is away is not its fault. Left by
     /// `Ready`. Watched for silence from its first heartbeat on.
     Connecting { silent_at: Option<Instant> },
-    /// It consumes. Left by a resize, silence, a stop or its exit.
+    /// It consumes. Left by a resize, a pause, silence, a stop or its exit.
     Running { silent_at: Instant },
     /// It consumes and was asked for another size. Left by `Resized` or `Refused`; asked again
     /// when neither comes.
-    Resizing {
+    Resizing { silent_at: Instant, asked: Asked },
+    /// It consumes nothing and holds nothing, as it says itself, and may have been asked for
+    /// another size. Left when it says otherwise, by silence, a stop or its exit.
+    Paused {
         silent_at: Instant,
-        asked: Size,
-        again_at: Instant,
+        asked: Option<Asked>,
     },
     /// It was silent for too long, or closed its socket. Left by a heartbeat, or killed.
     Suspect { kill_at: Instant },
@@ -47,6 +57,7 @@ impl State {
             Self::Connecting { .. } => StateName::Connecting,
             Self::Running { .. } => StateName::Running,
             Self::Resizing { .. } => StateName::Resizing,
+            Self::Paused { .. } => StateName::Paused,
             Self::Suspect { .. } => StateName::Suspect,
             Self::Draining { .. } => StateName::Draining,
             Self::Killing { .. } => StateName::Killing,
@@ -67,6 +78,7 @@ impl State {
             | Self::Connecting { .. }
             | Self::Running { .. }
             | Self::Resizing { .. }
+            | Self::Paused { .. }
             | Self::Suspect { .. }
             | Self::Draining { .. }
             | Self::Killing { .. } => true,
@@ -81,11 +93,11 @@ impl State {
             Self::Confining { confined_by } => Some(confined_by),
             Self::Connecting { silent_at } => silent_at,
             Self::Running { silent_at } => Some(silent_at),
-            Self::Resizing {
-                silent_at,
-                again_at,
-                ..
-            } => Some(silent_at.min(again_at)),
+            Self::Resizing { silent_at, asked } => Some(silent_at.min(asked.again_at)),
+            Self::Paused { silent_at, asked } => {
+                let again_at = asked.map(|asked| asked.again_at);
+                Some(again_at.map_or(silent_at, |again_at| silent_at.min(again_at)))
+            }
             Self::Suspect { kill_at } | Self::Draining { kill_at } => Some(kill_at),
             Self::Killing { overdue_at } => overdue_at,
             Self::Backoff { until } => Some(until),

@@ -15,7 +15,7 @@ impl Lifecycle {
             Report::Hello => self.hello(now),
             Report::Confined => self.confined(now),
             Report::Ready => self.ready(now),
-            Report::Heartbeat => self.heartbeat(now),
+            Report::Heartbeat { paused } => self.heartbeat(paused, now),
             Report::Resized { size, signalled } => self.resized(size, signalled),
             Report::Refused => self.refused(),
             Report::Sync => self.sync(now),
@@ -31,7 +31,11 @@ impl Lifecycle {
         };
         // Until it says otherwise this is what the worker will have.
         self.applied = Some(self.target());
-        vec![Action::Brief(self.target())]
+        self.is_paused = self.wants_pause;
+        vec![Action::Brief {
+            size: self.target(),
+            paused: self.wants_pause,
+        }]
     }
 
     fn confined(&mut self, now: Instant) -> Vec<Action> {
@@ -51,20 +55,26 @@ impl Lifecycle {
             return self.kill(now);
         };
         self.ready_since = Some(now);
-        self.state = State::Running {
-            silent_at: now + self.policy.silence,
-        };
+        self.serve(now + self.policy.silence, None);
         self.reconcile(now)
     }
 
-    fn heartbeat(&mut self, now: Instant) -> Vec<Action> {
+    fn heartbeat(&mut self, paused: bool, now: Instant) -> Vec<Action> {
         let heard = now + self.policy.silence;
-        match &mut self.state {
-            State::Connecting { silent_at } => *silent_at = Some(heard),
-            State::Running { silent_at } | State::Resizing { silent_at, .. } => *silent_at = heard,
+        self.is_paused = paused;
+        let mut resize = Vec::new();
+        match self.state {
+            State::Connecting { .. } => {
+                self.state = State::Connecting {
+                    silent_at: Some(heard),
+                };
+            }
+            State::Running { .. } | State::Resizing { .. } | State::Paused { .. } => {
+                self.serve(heard, self.asked());
+            }
             State::Suspect { .. } => {
-                self.state = State::Running { silent_at: heard };
-                return self.reconcile(now);
+                self.serve(heard, None);
+                resize = self.reconcile(now);
             }
             State::Queued
             | State::Spawning { .. }
@@ -74,19 +84,18 @@ impl Lifecycle {
             | State::Backoff { .. }
             | State::Stopped => {}
         }
-        Vec::new()
+        let mut actions = self.correct_pause();
+        actions.extend(resize);
+        actions
     }
 
     fn resized(&mut self, size: Size, signalled: bool) -> Vec<Action> {
         self.applied = Some(size);
-        if let State::Resizing {
-            silent_at, asked, ..
-        } = self.state
-        {
+        if let Some(asked) = self.asked() {
             // What a signal did gives way to the request under way, and other threads than asked
             // for are the answer to an earlier request.
-            if !signalled && asked.threads == size.threads {
-                self.state = State::Running { silent_at };
+            if !signalled && asked.size.threads == size.threads {
+                self.asked_no_more();
             }
         } else if signalled {
             self.signalled = Some(size.threads);
@@ -96,10 +105,14 @@ impl Lifecycle {
 
     /// The worker goes on with what it has; the next `Wanted` asks again.
     fn refused(&mut self) -> Vec<Action> {
-        if let State::Resizing { silent_at, .. } = self.state {
-            self.state = State::Running { silent_at };
-        }
+        self.asked_no_more();
         Vec::new()
+    }
+
+    const fn asked_no_more(&mut self) {
+        if let State::Resizing { silent_at, .. } | State::Paused { silent_at, .. } = self.state {
+            self.serve(silent_at, None);
+        }
     }
 
     /// Asked for even if it should be there already: the worker wants an answer.

@@ -45,8 +45,9 @@ impl Caretaker {
             }
             Event::Ready { .. } => return Some(Report::Ready),
             Event::Heartbeat(heartbeat) => {
+                let paused = heartbeat.paused;
                 self.count(heartbeat);
-                return Some(Report::Heartbeat);
+                return Some(Report::Heartbeat { paused });
             }
             Event::Resized {
                 threads,

@@ -155,8 +155,8 @@ fn taken(transaction: &mut Transaction<'_>, id: TenantId) -> Result<Creation, St
         .and_then(|row| row.try_get(0))
         .map_err(StoreError::sql("read the tenant that has the id"))?;
     Ok(match state(&word)? {
-        TenantState::Active => Creation::Exists,
-        TenantState::Deleting | TenantState::Dropping => Creation::Leaving,
+        TenantState::Active | TenantState::Paused => Creation::Exists,
+        TenantState::Draining | TenantState::Deleting | TenantState::Dropping => Creation::Leaving,
     })
 }
 

@@ -1,19 +1,22 @@
-//! The arithmetic of `message_counts`: what a transaction adds, per bucket and origin.
+//! The arithmetic of `message_counts`: what a transaction changes, per bucket and origin.
 //!
 //! A message counts in the bucket of all time and in that of its minute, both read from its id,
-//! so a late one counts where it belongs. Only what a transaction really changed is added here:
-//! a redelivery changes nothing.
+//! so a late one counts where it belongs. Only what a transaction really changed is noted here: a
+//! redelivery changes nothing. The worker writes the differences in the slot of its connection,
+//! the supervisor in [`SUPERVISOR_SLOT`]; whoever reads adds all slots up.
 
 use std::collections::BTreeMap;
 
-use jatis_shared::ids::MessageId;
+use crate::ids::MessageId;
 
 /// The bucket of all time.
-const ALL_TIME: i32 = -1;
+pub const ALL_TIME: i32 = -1;
+/// The slot of the supervisor, which no connection of a worker has.
+pub const SUPERVISOR_SLOT: i16 = -1;
 
-/// What one transaction adds.
+/// What one transaction changes.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Deltas {
+pub struct Deltas {
     /// By bucket and origin; sorted, so that two transactions lock the rows in the same order.
     rows: BTreeMap<(i32, i16), Delta>,
 }
@@ -22,29 +25,46 @@ pub(crate) struct Deltas {
 struct Delta {
     stored: i64,
     dead: i64,
+    deleted: i64,
 }
 
-/// The deltas as columns, for an array parameter each.
+/// The differences as columns, for an array parameter each.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Columns {
-    pub(crate) buckets: Vec<i32>,
-    pub(crate) origins: Vec<i16>,
-    pub(crate) stored: Vec<i64>,
-    pub(crate) dead: Vec<i64>,
+pub struct Columns {
+    pub buckets: Vec<i32>,
+    pub origins: Vec<i16>,
+    pub stored: Vec<i64>,
+    pub dead: Vec<i64>,
+    pub deleted: Vec<i64>,
 }
 
 impl Deltas {
     /// A row was inserted.
-    pub(crate) fn stored(&mut self, id: MessageId) {
+    pub fn stored(&mut self, id: MessageId) {
         self.add(id, |delta| delta.stored += 1);
     }
 
     /// A dead letter was written.
-    pub(crate) fn dead(&mut self, id: MessageId) {
+    pub fn dead(&mut self, id: MessageId) {
         self.add(id, |delta| delta.dead += 1);
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    /// A dead letter was taken away, because its message is stored now.
+    pub fn revived(&mut self, id: MessageId) {
+        self.add(id, |delta| delta.dead -= 1);
+    }
+
+    /// A client deleted a stored message. What is deleted stays counted for ever.
+    pub fn deleted(&mut self, id: MessageId) {
+        self.add(id, |delta| {
+            delta.stored -= 1;
+            delta.deleted += 1;
+        });
+    }
+
+    /// Nothing was changed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
@@ -54,13 +74,16 @@ impl Deltas {
         }
     }
 
-    pub(crate) fn columns(&self) -> Columns {
+    /// What is to be added to the rows, sorted by bucket and origin.
+    #[must_use]
+    pub fn columns(&self) -> Columns {
         let mut columns = Columns::default();
         for (&(bucket, origin), delta) in &self.rows {
             columns.buckets.push(bucket);
             columns.origins.push(origin);
             columns.stored.push(delta.stored);
             columns.dead.push(delta.dead);
+            columns.deleted.push(delta.deleted);
         }
         columns
     }
@@ -68,11 +91,11 @@ impl Deltas {
 
 #[cfg(test)]
 mod tests {
-    use jatis_shared::ids::{Mint, Origin, TenantNumber};
     use jiff::Timestamp;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::ids::{Mint, Origin, TenantNumber};
 
     fn id(second: i64, origin: Origin) -> MessageId {
         let number = TenantNumber::try_from(7).expect("a number");
@@ -94,6 +117,27 @@ mod tests {
                 origins: vec![0, 1, 0, 1],
                 stored: vec![2, 1, 2, 1],
                 dead: vec![1, 0, 1, 0],
+                deleted: vec![0; 4],
+            }
+        );
+    }
+
+    #[test]
+    fn what_is_deleted_or_revived_leaves_where_it_counted() {
+        let mut deltas = Deltas::default();
+        let (first, second) = (id(60, Origin::Accepted), id(61, Origin::Accepted));
+        deltas.stored(first);
+        deltas.deleted(first);
+        deltas.dead(second);
+        deltas.revived(second);
+        assert_eq!(
+            deltas.columns(),
+            Columns {
+                buckets: vec![-1, 1],
+                origins: vec![0, 0],
+                stored: vec![0, 0],
+                dead: vec![0, 0],
+                deleted: vec![1, 1],
             }
         );
     }
