@@ -21,8 +21,9 @@ async fn statistics_equal_the_tables_after_posts_amqp_deletions_poison_and_a_kil
     let load = Load::start(&stack.client, &[tenant, neighbour], 10);
     load.answers(50).await;
     for n in 0..20 {
+        // At least once, so not to a worker that is killed.
         let body = format!("{{\"amqp\": {n}}}");
-        stack.broker.publish(tenant, body.as_bytes(), None).await;
+        stack.broker.publish(neighbour, body.as_bytes(), None).await;
         let key = format!("key {n}");
         for _ in 0..2 {
             let body = format!("{{\"keyed\": {n}}}");
@@ -32,8 +33,9 @@ async fn statistics_equal_the_tables_after_posts_amqp_deletions_poison_and_a_kil
                 .await;
         }
     }
-    stack.broker.publish(tenant, b"no json", None).await;
-    stack.broker.publish(tenant, b"1e309", None).await;
+    for (body, key) in [(&b"no json"[..], "poison 1"), (b"1e309", "poison 2")] {
+        stack.broker.publish(tenant, body, Some(key)).await;
+    }
     // Killed in the middle of it all; whatever was under way is delivered again.
     stack.worker(tenant).await.kill();
     load.answers(50).await;
