@@ -14,6 +14,8 @@ use jatis_shared::config::Worker;
 #[derive(Debug)]
 pub(crate) struct Pause {
     since: Instant,
+    /// Why, as known last.
+    reason: String,
     /// Pauses in a row, this one and its failed probes included, since something was stored.
     failures: u32,
     probe: Probe,
@@ -41,9 +43,16 @@ enum Holding {
 
 impl Pause {
     /// A pause that begins now, after `failures` others without anything stored in between.
-    pub(crate) fn new(keys: &Worker, now: Instant, failures: u32, dice: u32) -> Self {
+    pub(crate) fn new(
+        keys: &Worker,
+        reason: String,
+        now: Instant,
+        failures: u32,
+        dice: u32,
+    ) -> Self {
         Self {
             since: now,
+            reason,
             failures,
             probe: Probe::Due(now + keys.probe().jittered(failures, dice)),
             holding: Holding::Kept,
@@ -68,10 +77,19 @@ impl Pause {
         self.probe = Probe::Running;
     }
 
-    /// The probe failed.
-    pub(crate) fn probe_failed(&mut self, keys: &Worker, now: Instant, dice: u32) {
+    /// The probe failed. Whether that was for another reason than was known.
+    pub(crate) fn probe_failed(
+        &mut self,
+        keys: &Worker,
+        reason: String,
+        now: Instant,
+        dice: u32,
+    ) -> bool {
         self.failures = self.failures.saturating_add(1);
         self.probe = Probe::Due(now + keys.probe().jittered(self.failures, dice));
+        let is_news = self.reason != reason;
+        self.reason = reason;
+        is_news
     }
 
     pub(crate) const fn failures(&self) -> u32 {
@@ -134,7 +152,7 @@ mod tests {
         let (keys, begin) = (keys(), tokio::time::Instant::now().into_std());
         // The middle of the dice is no jitter.
         let dice = u32::MAX / 2;
-        let mut pause = Pause::new(&keys, begin, 0, dice);
+        let mut pause = Pause::new(&keys, String::new(), begin, 0, dice);
         let mut now = begin;
         for millis in [100, 200, 400, 800, 1_000, 1_000] {
             let (early, due) = (millis - 1, millis + 1);
@@ -146,15 +164,25 @@ mod tests {
             assert!(pause.wants_probe(now), "{millis}");
             pause.probing();
             assert!(pause.is_probing() && !pause.wants_probe(now), "{millis}");
-            pause.probe_failed(&keys, now, dice);
+            pause.probe_failed(&keys, String::new(), now, dice);
         }
         assert_eq!(pause.failures(), 6);
     }
 
     #[test]
+    fn another_reason_is_news_once() {
+        let (keys, begin) = (keys(), tokio::time::Instant::now().into_std());
+        let mut pause = Pause::new(&keys, "lost".to_owned(), begin, 0, 0);
+        for (reason, is_news) in [("lost", false), ("no TLS", true), ("no TLS", false)] {
+            let told = pause.probe_failed(&keys, reason.to_owned(), begin, 0);
+            assert_eq!(told, is_news, "{reason}");
+        }
+    }
+
+    #[test]
     fn a_long_pause_cancels_and_gives_back_once() {
         let (keys, begin) = (keys(), tokio::time::Instant::now().into_std());
-        let mut pause = Pause::new(&keys, begin, 0, 0);
+        let mut pause = Pause::new(&keys, String::new(), begin, 0, 0);
         let end = begin + keys.requeue_after;
         assert!(!pause.gives_up(&keys, end - Duration::from_millis(1)));
         assert!(!pause.cancelled() && !pause.has_cancelled());

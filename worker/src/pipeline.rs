@@ -221,12 +221,7 @@ impl Pipeline {
             Outcome::Written { batch, tally } => self.written(&batch, tally, now),
             Outcome::Failed { batch, failure } => self.failed(batch, &failure, now),
             Outcome::Probed(Ok(())) => self.resume(now),
-            Outcome::Probed(Err(failure)) => {
-                debug!(%failure, "the database is still away");
-                if let Some(pause) = self.pause.as_mut() {
-                    pause.probe_failed(&self.keys, now.instant, random::dice());
-                }
-            }
+            Outcome::Probed(Err(failure)) => self.still_away(&failure, now),
             Outcome::Left => {}
         }
         Ok(())
@@ -383,10 +378,23 @@ impl Pipeline {
         }
         self.pause = Some(Pause::new(
             &self.keys,
+            failure.to_string(),
             now.instant,
             self.failures,
             random::dice(),
         ));
+    }
+
+    fn still_away(&mut self, failure: &Failure, now: Now) {
+        let Some(pause) = self.pause.as_mut() else {
+            return;
+        };
+        let reason = failure.to_string();
+        if pause.probe_failed(&self.keys, reason, now.instant, random::dice()) {
+            warn!(%failure, "storing still pauses, now for another reason");
+        } else {
+            debug!(%failure, "the database is still away");
+        }
     }
 
     fn step_pause(&mut self, now: Now) {

@@ -23,7 +23,7 @@ use std::{
     time::Duration,
 };
 
-use jatis_shared::{config::Database, ids::Mint};
+use jatis_shared::{config::Database, ids::Mint, telemetry::Chain};
 use postgres::{Client, Config};
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -190,13 +190,17 @@ enum Attempt {
 impl Keeper {
     fn run(self) {
         let mut epoch = None;
-        let mut failing = false;
+        let mut told = String::new();
         loop {
             match self.session(&mut epoch) {
                 Ok(End::Stopped | End::Lost) => return,
-                Err(error) => report(&error, failing && !self.was_reached()),
+                Err(error) => {
+                    if self.was_reached() {
+                        told.clear();
+                    }
+                    report(&error, &mut told);
+                }
             }
-            failing = true;
             self.publish.send_replace(match epoch {
                 Some(epoch) => Hold::Lapsed { epoch },
                 None => Hold::Seeking { holder: None },
@@ -322,9 +326,10 @@ impl Keeper {
     }
 }
 
-/// The first failure of a row of them is told, the others are detail.
-fn report(error: &(dyn std::error::Error + 'static), again: bool) {
-    if again {
+/// Of a row of failures the first is told, and each that has another reason; the others are detail.
+fn report(error: &StoreError, told: &mut String) {
+    let error = Chain(error).to_string();
+    if *told == error {
         tracing::debug!(
             error,
             "still no session that keeps this supervisor in charge"
@@ -334,5 +339,6 @@ fn report(error: &(dyn std::error::Error + 'static), again: bool) {
             error,
             "the session that keeps this supervisor in charge failed; trying again every second"
         );
+        *told = error;
     }
 }

@@ -17,6 +17,7 @@ use jatis_shared::{
     ids::TenantId,
     retry::Backoff,
     schema::{LOCK_JANITOR, leaf},
+    telemetry::Chain,
 };
 use jiff::Timestamp;
 use postgres::{Client, Config, types::Type};
@@ -127,9 +128,8 @@ impl Janitor {
                 }
                 Err(error) => {
                     fruitless += 1;
-                    let error: &dyn std::error::Error = &error;
                     tracing::warn!(
-                        error,
+                        error = %Chain(&error),
                         attempt = fruitless,
                         "cannot take deleted tenants away yet; trying again"
                     );
