@@ -9,11 +9,16 @@ use std::{
 
 use jatis_shared::config::RabbitMq;
 use lapin::{
-    AsyncTcpStream, Connection, ConnectionProperties, ErrorKind, tcp::AMQPUriTcpExt, uri::AMQPUri,
+    AsyncTcpStream, Connection, ConnectionProperties, ErrorKind,
+    tcp::AMQPUriTcpExt,
+    uri::{AMQPScheme, AMQPUri},
 };
 use rustix::net::{Shutdown, shutdown};
+use tcp_stream::RustlsConnector;
 use tokio::time::timeout;
 use tracing::debug;
+
+use crate::tls::{self, TlsFault};
 
 /// AMQP reply code of a refused login.
 const ACCESS_REFUSED: u16 = 403;
@@ -24,21 +29,32 @@ pub enum ConnectError {
     /// The reason holds nothing of the URL.
     #[error("rabbitmq.url is not an AMQP URL: {0}")]
     Url(String),
-    #[error("cannot connect to the broker")]
-    Refused(#[source] lapin::Error),
+    #[error("TLS cannot be set up as rabbitmq.ca_file says")]
+    Tls(#[source] rustls::Error),
+    #[error("cannot connect to the broker at {server}")]
+    Refused {
+        server: String,
+        source: lapin::Error,
+    },
     /// `rabbitmq.connect_timeout` is over.
-    #[error("the broker did not answer in time")]
-    Timeout,
+    #[error("the broker at {server} did not answer in time")]
+    Timeout { server: String },
 }
 
 impl ConnectError {
     /// The broker refused the credentials.
     #[must_use]
     pub fn is_refused_login(&self) -> bool {
-        let Self::Refused(error) = self else {
+        let Self::Refused { source, .. } = self else {
             return false;
         };
-        matches!(error.kind(), ErrorKind::ProtocolError(amqp) if amqp.get_id() == ACCESS_REFUSED)
+        matches!(source.kind(), ErrorKind::ProtocolError(amqp) if amqp.get_id() == ACCESS_REFUSED)
+    }
+
+    /// What was wrong with TLS, if that was it.
+    #[must_use]
+    pub fn tls_fault(&self) -> Option<TlsFault> {
+        TlsFault::behind(self)
     }
 }
 
@@ -46,6 +62,8 @@ impl ConnectError {
 #[derive(Clone)]
 pub struct Target {
     uri: AMQPUri,
+    /// Built once, if the broker is reached by TLS; the attempts share it.
+    tls: Option<RustlsConnector>,
     name: String,
     limit: Duration,
 }
@@ -55,13 +73,19 @@ impl Target {
     /// the client library sizes two buffers by it (8 MB a connection when it is not set).
     ///
     /// # Errors
-    /// [`ConnectError::Url`].
+    /// [`ConnectError::Url`], [`ConnectError::Tls`].
     pub fn new(keys: &RabbitMq, name: &str, frame_max: u32) -> Result<Self, ConnectError> {
         let mut uri: AMQPUri = keys.url.expose().parse().map_err(ConnectError::Url)?;
         uri.query.frame_max = Some(frame_max);
         uri.query.heartbeat = Some(u16::try_from(keys.heartbeat.as_secs()).unwrap_or(u16::MAX));
+        let tls = match uri.scheme {
+            AMQPScheme::AMQP => None,
+            AMQPScheme::AMQPS => Some(tls::verified(&keys.authorities)),
+        };
+        let tls = tls.transpose().map_err(ConnectError::Tls)?;
         Ok(Self {
             uri,
+            tls: tls.map(RustlsConnector::from),
             name: name.to_owned(),
             limit: keys.connect_timeout,
         })
@@ -77,12 +101,19 @@ impl Target {
         let properties =
             ConnectionProperties::default().with_connection_name(self.name.as_str().into());
         let attempt = Attempt::default();
-        let connecting = attempt.run(self.uri.clone(), properties);
-        let connection = timeout(self.limit, connecting)
-            .await
-            .map_err(|_| ConnectError::Timeout)?;
-        attempt.complete();
-        connection.map_err(ConnectError::Refused)
+        let connecting = attempt.run(self.clone(), properties);
+        let connected = timeout(self.limit, connecting).await;
+        let server = || format!("{}:{}", self.uri.authority.host, self.uri.authority.port);
+        match connected {
+            Ok(connected) => {
+                attempt.complete();
+                connected.map_err(|source| ConnectError::Refused {
+                    server: server(),
+                    source,
+                })
+            }
+            Err(_elapsed) => Err(ConnectError::Timeout { server: server() }),
+        }
     }
 }
 
@@ -101,20 +132,26 @@ struct Attempt {
 impl Attempt {
     async fn run(
         &self,
-        uri: AMQPUri,
+        target: Target,
         properties: ConnectionProperties,
     ) -> lapin::Result<Connection> {
         let socket = Arc::clone(&self.socket);
         let runtime = lapin::runtime::default_runtime()?;
+        let (uri, tls) = (target.uri, target.tls);
         let connecting = Connection::connector(
             uri,
             runtime,
-            async move |uri, runtime| {
+            async move |mut uri, runtime| {
+                // In the clear so far, so that the socket is seen before TLS has to be waited for.
+                uri.scheme = AMQPScheme::AMQP;
                 let stream = AMQPUriTcpExt::connect_async(&uri, &runtime).await?;
                 if let AsyncTcpStream::Plain(plain) = &stream {
                     remember(&socket, plain.get_ref())?;
                 }
-                Ok(stream)
+                match &tls {
+                    None => Ok(stream),
+                    Some(tls) => Ok(stream.into_rustls(tls, &uri.authority.host).await?),
+                }
             },
             properties,
         );
@@ -152,36 +189,114 @@ fn remember(socket: &Mutex<Option<OwnedFd>>, stream: &impl AsFd) -> io::Result<(
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
+    use std::{
+        io::Read,
+        net::{Shutdown as Half, TcpStream},
+    };
 
     use jatis_shared::{config::load::defaults, secret::Secret};
 
     use super::*;
+    use crate::tls_server::{Authority, Valid, listen_only, take_one};
+
+    fn keys(url: &str) -> RabbitMq {
+        let mut keys = defaults().expect("the defaults are valid").rabbitmq;
+        keys.url = Secret::from(url.to_owned());
+        keys
+    }
+
+    fn target(keys: &RabbitMq) -> Target {
+        Target::new(keys, "test", keys.frame_max).expect("a good URL")
+    }
+
+    /// Gives an attempt up to a server that does `serve`, which must then be hung up on.
+    async fn give_up(
+        scheme: &str,
+        authority: &Authority,
+        serve: impl FnOnce(TcpStream) -> io::Result<()> + Send + 'static,
+    ) {
+        let (port, served) = take_one(serve);
+        let mut keys = keys(&format!("{scheme}://guest:guest@127.0.0.1:{port}"));
+        keys.authorities = authority.authorities();
+        keys.connect_timeout = Duration::from_millis(200);
+        let refused = target(&keys).connect().await.expect_err("nobody answers");
+        let timeout = format!("the broker at 127.0.0.1:{port} did not answer in time");
+        assert_eq!(refused.to_string(), timeout);
+        let hung_up = tokio::task::spawn_blocking(move || served.join());
+        let outcome = hung_up.await.expect("no panic").expect("no panic");
+        outcome.expect("the other side hangs up");
+    }
 
     #[tokio::test]
     async fn an_attempt_that_is_given_up_hangs_up() {
-        let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = silent.local_addr().expect("it is bound").port();
-        let mut keys = defaults().expect("the defaults are valid").rabbitmq;
-        keys.url = Secret::from(format!("amqp://guest:guest@127.0.0.1:{port}"));
-        keys.connect_timeout = Duration::from_millis(200);
+        let silent = |mut stream: TcpStream| stream.read_to_end(&mut Vec::new()).map(drop);
+        let authority = Authority::new("ours");
+        give_up("amqp", &authority, silent).await;
+        give_up("amqps", &authority, silent).await;
 
-        let target = Target::new(&keys, "test", keys.frame_max).expect("a good URL");
-        let refused = target.connect().await.expect_err("nobody answers");
-        assert!(matches!(refused, ConnectError::Timeout), "{refused}");
+        let server = authority.server("127.0.0.1", Valid::Now);
+        let silent_in_tls = move |stream: TcpStream| match listen_only(server, stream) {
+            // Hung up on without a goodbye, which needs somebody who waits for it.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
+            listened => listened,
+        };
+        give_up("amqps", &authority, silent_in_tls).await;
+    }
 
-        let (mut peer, _) = silent.accept().expect("it was connected to");
-        let hung_up = tokio::task::spawn_blocking(move || peer.read_to_end(&mut Vec::new()));
-        hung_up
-            .await
-            .expect("no panic")
-            .expect("the other side hangs up");
+    #[tokio::test]
+    async fn a_broker_that_does_not_prove_itself_is_told_by_what_it_lacks() {
+        let authority = Authority::new("ours");
+        for (signed_by, name, valid, expected) in [
+            (
+                &Authority::new("theirs"),
+                "127.0.0.1",
+                Valid::Now,
+                TlsFault::UnknownIssuer,
+            ),
+            // Made anew under the old name.
+            (
+                &Authority::new("ours"),
+                "127.0.0.1",
+                Valid::Now,
+                TlsFault::BadCertificate,
+            ),
+            (&authority, "localhost", Valid::Now, TlsFault::WrongName),
+            (
+                &authority,
+                "127.0.0.1",
+                Valid::InThePast,
+                TlsFault::OutOfTime,
+            ),
+        ] {
+            let server = signed_by.server(name, valid);
+            let (port, served) = take_one(move |stream| listen_only(server, stream));
+            let mut keys = keys(&format!("amqps://guest:guest@127.0.0.1:{port}"));
+            keys.authorities = authority.authorities();
+            let refused = target(&keys)
+                .connect()
+                .await
+                .expect_err("it is not to be trusted");
+            assert_eq!(refused.tls_fault(), Some(expected), "{refused:?}");
+            assert!(!refused.is_refused_login());
+            let server = format!("cannot connect to the broker at 127.0.0.1:{port}");
+            assert_eq!(refused.to_string(), server);
+            let handshake = served.join().expect("no panic");
+            handshake.expect_err("the client breaks it off");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_tls_server_is_told_too() {
+        let (port, served) = take_one(|stream| stream.shutdown(Half::Write));
+        let keys = keys(&format!("amqps://guest:guest@127.0.0.1:{port}"));
+        let refused = target(&keys).connect().await.expect_err("it speaks no TLS");
+        assert_eq!(refused.tls_fault(), None, "{refused:?}");
+        served.join().expect("no panic").expect("it hangs up");
     }
 
     #[test]
     fn a_bad_url_is_not_repeated() {
-        let mut keys = defaults().expect("the defaults are valid").rabbitmq;
-        keys.url = Secret::from("amqp://user:hunter2@host:port".to_owned());
+        let keys = keys("amqp://user:hunter2@host:port");
         let error = Target::new(&keys, "test", keys.frame_max)
             .err()
             .expect("the port is no number");

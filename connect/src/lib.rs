@@ -5,3 +5,7 @@
 
 pub mod amqp;
 pub mod postgres;
+pub mod tls;
+
+#[cfg(test)]
+mod tls_server;

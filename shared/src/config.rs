@@ -9,10 +9,13 @@ use std::{net::SocketAddr, time::Duration};
 use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
 use serde::{Deserialize, Serialize};
 
-use crate::{retry::Backoff, secret::Secret, topology::QueueType};
+use crate::{authorities::Authorities, retry::Backoff, secret::Secret, topology::QueueType};
+
+pub use sslmode::{SslMode, UnknownSslMode};
 
 pub mod load;
 mod rules;
+mod sslmode;
 
 /// The whole configuration. Every key is described in `config.yaml`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -34,6 +37,10 @@ pub struct Config {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RabbitMq {
     pub url: Secret,
+    pub ca_file: String,
+    /// What stands in `ca_file`; no key. A worker reads no file, so this is what it gets.
+    #[serde(default, skip_serializing_if = "Authorities::is_empty")]
+    pub authorities: Authorities,
     pub queue_type: QueueType,
     pub publisher_connections: u16,
     pub publisher_channels: u16,
@@ -59,6 +66,12 @@ pub struct RabbitMq {
 }
 
 impl RabbitMq {
+    /// Whether the connections are TLS, as `rabbitmq.url` says.
+    #[must_use]
+    pub fn has_tls(&self) -> bool {
+        self.url.expose().starts_with("amqps://")
+    }
+
     /// The supervisor's pause between attempts to connect: always the same.
     #[must_use]
     pub const fn probe(&self) -> Backoff {
@@ -82,6 +95,11 @@ impl RabbitMq {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Database {
     pub url: Secret,
+    pub sslmode: SslMode,
+    pub ca_file: String,
+    /// What stands in `ca_file`; no key.
+    #[serde(default, skip_serializing_if = "Authorities::is_empty")]
+    pub authorities: Authorities,
     pub supervisor_connections: u16,
     pub max_connections: u32,
     pub connections_per_worker: u16,
@@ -110,6 +128,16 @@ pub struct Database {
 }
 
 impl Database {
+    /// `database.url` without its `sslmode`, and the mode in force: that one, else
+    /// `database.sslmode`.
+    ///
+    /// # Errors
+    /// [`UnknownSslMode`], which loading has ruled out.
+    pub fn address(&self) -> Result<(Secret, SslMode), UnknownSslMode> {
+        let (address, mode) = sslmode::split(&self.url)?;
+        Ok((address, mode.unwrap_or(self.sslmode)))
+    }
+
     /// The pause between attempts to take a deleted tenant's rows away.
     #[must_use]
     pub const fn janitor(&self) -> Backoff {

@@ -3,6 +3,10 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
+use crate::{
+    authorities::{Authorities, MAX_FILE_BYTES},
+    config::load::defaults,
+};
 
 fn frame<T>(body: T) -> Frame<T> {
     Frame {
@@ -33,6 +37,44 @@ fn a_full_notice_of_stored_messages_fits_its_frame() {
             .expect("a good frame"),
         Some(event)
     );
+}
+
+#[test]
+fn a_spec_with_the_largest_files_of_authorities_fits_its_frame() {
+    let signed = rcgen::generate_simple_self_signed(["test".to_owned()]);
+    let pem = signed.expect("a certificate can be made").cert.pem();
+    let pems = pem.repeat(MAX_FILE_BYTES / pem.len());
+    let authorities = Authorities::from_pem(&pems).expect("it is not too large");
+    let mut config = defaults().expect("config.yaml is valid");
+    config.rabbitmq.authorities = authorities.clone();
+    config.database.authorities = authorities.clone();
+    let spec = frame(Command::Spec(Box::new(Spec {
+        tenant: Uuid::max().into(),
+        number: TenantNumber::try_from(1).expect("it is one"),
+        threads: 1,
+        connections: 1,
+        paused: false,
+        prefetch: config.prefetch(),
+        mint_floor: u64::MAX,
+        orphan_timeout: config.supervision.orphan_timeout,
+        drain_timeout: config.supervision.drain_timeout,
+        heartbeat_interval: config.supervision.heartbeat_interval,
+        rabbitmq: config.rabbitmq,
+        database: config.database,
+        worker: config.worker,
+        log: config.log,
+    })));
+    let mut bytes = BytesMut::new();
+    SupervisorCodec::default()
+        .encode(&spec, &mut bytes)
+        .expect("the frame is within its cap");
+    let decoded = WorkerCodec::default().decode(&mut bytes);
+    let body = decoded.expect("a good frame").map(|frame| frame.body);
+    let Some(Command::Spec(spec)) = body else {
+        panic!("not the spec: {body:?}");
+    };
+    assert_eq!(spec.rabbitmq.authorities, authorities);
+    assert_eq!(spec.database.authorities, authorities);
 }
 
 #[test]

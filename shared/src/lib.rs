@@ -4,6 +4,7 @@
 //! performs I/O (but for setting up the log), starts a task or reads the clock; whoever decides
 //! passes `now` in.
 
+pub mod authorities;
 pub mod config;
 pub mod control;
 pub mod counts;

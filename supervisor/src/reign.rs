@@ -94,7 +94,10 @@ impl Reign {
             };
             warn!(error = %Chain(&error), "the database is not ready; trying again");
             self.stage
-                .send_replace(Stage::Starting("the database is not available".to_owned()));
+                .send_replace(Stage::Starting(match error.tls_fault() {
+                    Some(fault) => format!("no TLS with the database: {fault}"),
+                    None => "the database is not available".to_owned(),
+                }));
             let pause = pause.jittered(failures, random::dice());
             failures += 1;
             self.stop

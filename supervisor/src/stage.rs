@@ -7,7 +7,8 @@ use crate::error::Error;
 /// A stage in the life of a supervisor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stage {
-    /// Reaching for the database, migrating, reading the tenants. Leaves to any other.
+    /// Reaching for the database, migrating, reading the tenants; says what it waits for, to
+    /// strangers too. Leaves to any other.
     Starting(String),
     /// Another supervisor serves this database; says which. Leaves when that one ends.
     Waiting(String),

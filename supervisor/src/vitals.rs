@@ -42,8 +42,8 @@ pub enum Check {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Readiness {
     Ready,
-    /// Not everything that serves has come up.
-    Starting,
+    /// Not everything that serves has come up; the text says what it waits for.
+    Starting(String),
     /// It is going down.
     Draining,
     /// Another supervisor serves this installation; the text says which.
@@ -71,11 +71,15 @@ impl Vitals {
 
     async fn database(&self) -> Check {
         let limit = self.tenancy.config.database.connect_timeout;
-        match timeout(limit, self.tenancy.db.ping()).await {
-            Ok(Ok(())) => self.deletions(),
-            Ok(Err(_)) => Check::Unhealthy("the database does not answer".to_owned()),
-            Err(_elapsed) => Check::Unhealthy("the database does not answer in time".to_owned()),
-        }
+        let silence = match timeout(limit, self.tenancy.db.ping()).await {
+            Ok(Ok(())) => return self.deletions(),
+            Ok(Err(_)) => "the database does not answer",
+            Err(_elapsed) => "the database does not answer in time",
+        };
+        Check::Unhealthy(match self.tenancy.db.tls_fault() {
+            Some(fault) => format!("no TLS with the database: {fault}"),
+            None => silence.to_owned(),
+        })
     }
 
     fn deletions(&self) -> Check {
@@ -96,16 +100,17 @@ impl Vitals {
             LinkState::Blocked { .. } => {
                 Check::Unhealthy("the broker takes no messages".to_owned())
             }
-            LinkState::Down { .. } => {
-                Check::Unhealthy("there is no connection to the broker".to_owned())
-            }
+            LinkState::Down { tls_fault, .. } => Check::Unhealthy(match tls_fault {
+                Some(fault) => format!("no TLS with the broker: {fault}"),
+                None => "there is no connection to the broker".to_owned(),
+            }),
         }
     }
 
     fn supervision(&self) -> Check {
         match self.stage.now() {
             Stage::Serving => {}
-            Stage::Starting(_) => return Check::Unhealthy("starting".to_owned()),
+            Stage::Starting(why) => return Check::Unhealthy(why),
             Stage::Waiting(_) => {
                 return Check::Unhealthy("another supervisor is in charge".to_owned());
             }
@@ -137,7 +142,7 @@ impl Vitals {
 
     fn readiness(&self) -> Readiness {
         match self.stage.now() {
-            Stage::Starting(_) => Readiness::Starting,
+            Stage::Starting(why) => Readiness::Starting(why),
             Stage::Waiting(who) => Readiness::NotInCharge(who),
             Stage::Serving => Readiness::Ready,
             Stage::Stopping => Readiness::Draining,

@@ -96,7 +96,7 @@ enum End {
 
 impl Session {
     /// # Errors
-    /// When `rabbitmq.url` is no AMQP URL; the reason holds nothing of it.
+    /// When `rabbitmq.url` is no AMQP URL or TLS cannot be set up; the reason holds nothing of it.
     pub(crate) fn new(
         spec: &Spec,
         orders: mpsc::Receiver<Order>,

@@ -151,7 +151,7 @@ fn wire(
     control::check(&spec).map_err(Refused::Spec)?;
     let store = match Store::new(&spec) {
         Ok(store) => Arc::new(store),
-        Err(error @ StoreError::Url(_)) => return Err(Refused::Spec(error.to_string())),
+        Err(error @ StoreError::Target(_)) => return Err(Refused::Spec(Chain(&error).to_string())),
         Err(error @ StoreError::Pool(_)) => return Err(Refused::Host(StartError::Store(error))),
     };
     // Prefetch: at most so many deliveries are held by the broker's count, so neither side of the
@@ -159,7 +159,7 @@ fn wire(
     let (orders, taken_orders) = mpsc::channel(order_bound(spec.prefetch));
     let (told, feed) = mpsc::channel(usize::from(spec.prefetch));
     let session = Session::new(&spec, taken_orders, told)
-        .map_err(|error| Refused::Spec(error.to_string()))?;
+        .map_err(|error| Refused::Spec(Chain(&error).to_string()))?;
 
     let mint = Arc::new(Mint::above(spec.mint_floor));
     let writer = Arc::new(Writer {

@@ -11,12 +11,13 @@
 use std::{
     collections::BTreeSet,
     convert::Infallible,
+    error::Error,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
-use jatis_connect::postgres::settings;
+use jatis_connect::postgres::{Target, TargetError};
 use jatis_shared::{control::Spec, telemetry::Chain};
-use postgres::{Client, NoTls};
+use postgres::{Client, error::DbError};
 use r2d2::{ManageConnection, PooledConnection};
 use scheduled_thread_pool::ScheduledThreadPool;
 
@@ -31,15 +32,15 @@ pub(crate) struct Store {
     /// r2d2's thread, which closes connections that idle.
     closer: Arc<ScheduledThreadPool>,
     gate: Arc<Gate>,
-    config: postgres::Config,
+    target: Target,
     statements: Statements,
 }
 
-/// A database URL that cannot be used.
+/// Keys that cannot be worked by, or a host that gives too little.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
-    #[error("database.url is not a PostgreSQL URL")]
-    Url(#[source] postgres::Error),
+    #[error(transparent)]
+    Target(#[from] TargetError),
     #[error("the connection pool cannot be built")]
     Pool(#[source] r2d2::Error),
 }
@@ -68,7 +69,7 @@ impl Store {
             pool,
             closer,
             gate,
-            config: config(spec)?,
+            target: target(spec)?,
             statements: Statements::of(spec.tenant),
         })
     }
@@ -95,7 +96,7 @@ impl Store {
     ) -> Result<T, Failure> {
         let _passage = self.gate.pass();
         let (mut link, mut open) = self.check_out()?;
-        let outcome = work(&mut open).map_err(|error| failure(&error));
+        let outcome = work(&mut open).map_err(|error| failure(&error, error.as_db_error()));
         match &outcome {
             Err(failure) if !spares_the_connection(failure) => self.gate.begin_era(),
             Ok(_) | Err(_) => link.open = Some(open),
@@ -124,11 +125,11 @@ impl Store {
     }
 
     fn connect(&self, counted: Counted) -> Result<Open, Failure> {
-        let connected = self.config.connect(NoTls);
-        let mut client = connected.map_err(|error| failure(&error))?;
+        let connected = self.target.connect();
+        let mut client = connected.map_err(|error| failure(&error, error.refusal()))?;
         let prepared = self.statements.prepare(&mut client);
         Ok(Open {
-            prepared: prepared.map_err(|error| failure(&error))?,
+            prepared: prepared.map_err(|error| failure(&error, error.as_db_error()))?,
             client,
             counted,
         })
@@ -284,11 +285,11 @@ impl Drop for Counted {
 }
 
 /// How this worker connects.
-fn config(spec: &Spec) -> Result<postgres::Config, StoreError> {
+fn target(spec: &Spec) -> Result<Target, TargetError> {
     let keys = &spec.database;
     let name = format!("jatis worker {}", spec.tenant);
     let timeout = keys.statement_timeout.as_millis();
-    settings(keys, &name, &[("statement_timeout", timeout)]).map_err(StoreError::Url)
+    Target::new(keys, &name, &[("statement_timeout", timeout)])
 }
 
 /// Whether the statement failed and the connection is as good as before. A statement prepared
@@ -303,8 +304,9 @@ fn spares_the_connection(failure: &Failure) -> bool {
     }
 }
 
-fn failure(error: &postgres::Error) -> Failure {
-    match error.as_db_error() {
+/// What an error means, with what the server said if it comes from there.
+fn failure(error: &dyn Error, refusal: Option<&DbError>) -> Failure {
+    match refusal {
         Some(refusal) => Failure::Refused {
             sqlstate: refusal.code().code().to_owned(),
             message: refusal.message().to_owned(),

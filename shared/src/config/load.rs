@@ -13,6 +13,7 @@ use serde::{
 use serde_yaml::Value;
 
 use super::{Config, rules};
+use crate::authorities::Authorities;
 
 /// The project's `config.yaml`: every key with its default.
 pub const DEFAULTS: &str = include_str!("../../../config.yaml");
@@ -110,7 +111,7 @@ pub fn load(inputs: &Inputs<'_>) -> Result<Loaded, Faults> {
     layers.variables(inputs);
     layers.flags(inputs);
     layers.check_types(&defaults);
-    layers.finish()
+    layers.finish(inputs)
 }
 
 /// The configuration of `config.yaml` alone, for tests and for documents.
@@ -307,32 +308,48 @@ impl Layers {
         self.faults.append(&mut faults);
     }
 
-    fn finish(self) -> Result<Loaded, Faults> {
+    /// The authorities that the file named by this key holds; none when there is no name.
+    fn authorities(&mut self, inputs: &Inputs<'_>, key: &str, path: &str) -> Authorities {
+        if path.is_empty() {
+            return Authorities::default();
+        }
+        let text = (inputs.read)(Path::new(path))
+            .map_err(|error| format!("cannot be read from {path}: {error}"));
+        let found = text.and_then(|text| {
+            Authorities::from_pem(&text).map_err(|error| format!("names {path}, which {error}"))
+        });
+        found.unwrap_or_else(|detail| {
+            self.fault(self.source_of(key), key, detail);
+            Authorities::default()
+        })
+    }
+
+    fn source_of(&self, key: &str) -> Source {
+        let value = self.values.get(key);
+        value.map_or(Source::Default, |(_, source)| source.clone())
+    }
+
+    fn finish(mut self, inputs: &Inputs<'_>) -> Result<Loaded, Faults> {
         let tree = self
             .values
             .iter()
             .map(|(key, (value, _))| (key.clone(), value.clone()))
             .collect();
-        let source_of = |key: &str| {
-            self.values
-                .get(key)
-                .map_or(Source::Default, |(_, source)| source.clone())
-        };
-        let config = typed(&tree).map_err(|error| {
+        let mut config = typed(&tree).map_err(|error| {
             Faults(vec![Fault {
                 source: Source::Default,
                 key: String::new(),
                 detail: error.to_string(),
             }])
         })?;
-        let breaches = rules::breaches(&config).into_iter().map(|breach| Fault {
-            source: source_of(breach.key),
-            key: breach.key.to_owned(),
-            detail: breach.detail,
-        });
-        let faults: Vec<Fault> = self.faults.iter().cloned().chain(breaches).collect();
-        if !faults.is_empty() {
-            return Err(Faults(faults));
+        let (rabbitmq, database) = (&mut config.rabbitmq, &mut config.database);
+        rabbitmq.authorities = self.authorities(inputs, "rabbitmq.ca_file", &rabbitmq.ca_file);
+        database.authorities = self.authorities(inputs, "database.ca_file", &database.ca_file);
+        for breach in rules::breaches(&config) {
+            self.fault(self.source_of(breach.key), breach.key, breach.detail);
+        }
+        if !self.faults.is_empty() {
+            return Err(Faults(self.faults));
         }
         let origins = self.values.into_iter().map(|(key, (value, source))| {
             let shown = shown(&key, &value);

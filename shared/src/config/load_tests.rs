@@ -1,6 +1,12 @@
 use std::time::Duration;
 
 use super::*;
+use crate::{authorities::MAX_FILE_BYTES, config::SslMode};
+
+fn certificate() -> String {
+    let signed = rcgen::generate_simple_self_signed(["test".to_owned()]);
+    signed.expect("a certificate can be made").cert.pem()
+}
 
 struct Given<'a> {
     file: &'a str,
@@ -28,6 +34,9 @@ fn given(given: &Given<'_>) -> Result<Loaded, Faults> {
         read: &|path| match path.to_str() {
             Some("/run/url") => Ok("amqp://from:file@h\n".to_owned()),
             Some("/cred/database.url") => Ok("postgres://from:credential@h/db\n".to_owned()),
+            Some("/run/ca.pem") => Ok(certificate()),
+            Some("/run/key.pem") => Ok(certificate().replace("CERTIFICATE", "PRIVATE KEY")),
+            Some("/run/large.pem") => Ok("#".repeat(MAX_FILE_BYTES + 1)),
             _ => Err(io::ErrorKind::NotFound.into()),
         },
     })
@@ -192,6 +201,93 @@ fn values_that_do_not_fit_each_other_are_refused() {
             "c.yaml:5: auth.mode is refused on a listener that is not loopback, unless auth.allow_insecure is true",
         ]
     );
+}
+
+#[test]
+fn the_authorities_are_read_with_the_configuration() {
+    let file = "rabbitmq: {url: 'amqps://h', ca_file: /run/ca.pem}\ndatabase: {sslmode: verify-full, ca_file: /run/ca.pem}";
+    let config = given(&Given { file, ..NOTHING }).expect("valid").config;
+    assert_eq!(config.rabbitmq.authorities.certificates().count(), 1);
+    assert_eq!(config.database.authorities.certificates().count(), 1);
+    assert!(config.rabbitmq.has_tls());
+
+    let config = defaults().expect("config.yaml is valid");
+    assert!(config.rabbitmq.authorities.is_empty() && config.database.authorities.is_empty());
+}
+
+#[test]
+fn a_file_without_authorities_is_a_fault_of_its_key() {
+    for (path, expected) in [
+        (
+            "/run/gone.pem",
+            "cannot be read from /run/gone.pem: entity not found",
+        ),
+        (
+            "/run/key.pem",
+            "names /run/key.pem, which holds no PEM certificate",
+        ),
+        ("/run/url", "names /run/url, which holds no PEM certificate"),
+        (
+            "/run/large.pem",
+            "names /run/large.pem, which is larger than 65536 bytes",
+        ),
+    ] {
+        let flags = &[
+            ("database.sslmode", "verify-full"),
+            ("database.ca_file", path),
+            ("rabbitmq.url", "amqps://h"),
+            ("rabbitmq.ca_file", path),
+        ];
+        assert_eq!(
+            faults(&Given { flags, ..NOTHING }),
+            ["rabbitmq", "database"].map(|section| format!("--set: {section}.ca_file {expected}"))
+        );
+    }
+}
+
+#[test]
+fn tls_that_would_not_happen_is_refused() {
+    let file = "rabbitmq: {ca_file: /run/ca.pem}\ndatabase:\n  ca_file: /run/ca.pem";
+    assert_eq!(
+        faults(&Given { file, ..NOTHING }),
+        [
+            "c.yaml:1: rabbitmq.ca_file is only of use when rabbitmq.url is amqps://",
+            "c.yaml:3: database.ca_file is only of use with sslmode verify-full, not prefer",
+        ]
+    );
+    let flags = &[
+        ("database.sslmode", "verify-ca"),
+        ("database.url", "postgres://u@h/d?sslmode=allow"),
+    ];
+    assert_eq!(
+        faults(&Given { flags, ..NOTHING }),
+        [
+            "--set: database.sslmode does not fit: unknown variant `verify-ca`, expected one of `disable`, `prefer`, `require`, `verify-full`",
+            "--set: database.url has an sslmode that is not disable, prefer, require or verify-full",
+        ]
+    );
+}
+
+#[test]
+fn the_sslmode_of_the_url_wins() {
+    for (url, key, mode) in [
+        ("postgres://u@h/d", "require", SslMode::Require),
+        (
+            "postgres://u@h/d?sslmode=disable",
+            "require",
+            SslMode::Disable,
+        ),
+        (
+            "postgres://u@h/d?sslmode=verify-full",
+            "disable",
+            SslMode::VerifyFull,
+        ),
+    ] {
+        let flags = &[("database.url", url), ("database.sslmode", key)];
+        let database = given(&Given { flags, ..NOTHING }).expect(url).config;
+        let (address, found) = database.database.address().expect(url);
+        assert_eq!((address.expose(), found), ("postgres://u@h/d", mode));
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{AuthMode, Config};
+use super::{AuthMode, Config, SslMode};
 
 /// A fault of one key.
 pub(super) struct Breach {
@@ -16,6 +16,7 @@ pub(super) fn breaches(config: &Config) -> Vec<Breach> {
     bounds(config, &mut found);
     order(config, &mut found);
     urls(config, &mut found);
+    tls(config, &mut found);
     exposure(config, &mut found);
     found
 }
@@ -353,7 +354,11 @@ fn order(config: &Config, found: &mut Vec<Breach>) {
 
 fn urls(config: &Config, found: &mut Vec<Breach>) {
     for (key, url, schemes) in [
-        ("rabbitmq.url", &config.rabbitmq.url, &["amqp://"][..]),
+        (
+            "rabbitmq.url",
+            &config.rabbitmq.url,
+            &["amqp://", "amqps://"][..],
+        ),
         (
             "database.url",
             &config.database.url,
@@ -368,6 +373,31 @@ fn urls(config: &Config, found: &mut Vec<Breach>) {
                 key,
                 detail: format!("must start with {}", schemes.join(" or ")),
             });
+        }
+    }
+}
+
+/// Authorities that nothing is held against would only look like safety.
+fn tls(config: &Config, found: &mut Vec<Breach>) {
+    if !config.rabbitmq.ca_file.is_empty() && !config.rabbitmq.has_tls() {
+        found.push(Breach {
+            key: "rabbitmq.ca_file",
+            detail: "is only of use when rabbitmq.url is amqps://".to_owned(),
+        });
+    }
+    match config.database.address() {
+        Err(unknown) => found.push(Breach {
+            key: "database.url",
+            detail: unknown.to_string(),
+        }),
+        Ok((_, SslMode::VerifyFull)) => {}
+        Ok((_, mode @ (SslMode::Disable | SslMode::Prefer | SslMode::Require))) => {
+            if !config.database.ca_file.is_empty() {
+                found.push(Breach {
+                    key: "database.ca_file",
+                    detail: format!("is only of use with sslmode verify-full, not {mode}"),
+                });
+            }
         }
     }
 }

@@ -3,7 +3,10 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
-use jatis_connect::amqp::{ConnectError, Target};
+use jatis_connect::{
+    amqp::{ConnectError, Target},
+    tls::TlsFault,
+};
 use jatis_shared::{config::RabbitMq, retry::Backoff, telemetry::Chain};
 use lapin::{Connection, Event};
 use tokio::{
@@ -24,7 +27,11 @@ const LOOK: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone)]
 pub enum LinkState {
     /// No connection; says why. Leaves by connecting.
-    Down { reason: String },
+    Down {
+        reason: String,
+        /// What was wrong with TLS, if that was it.
+        tls_fault: Option<TlsFault>,
+    },
     /// Connected for the `epoch`th time. Leaves by any error, or by `connection.blocked`.
     Up {
         epoch: u64,
@@ -45,7 +52,7 @@ impl LinkState {
             Self::Up { connection, .. } | Self::Blocked { connection, .. } => {
                 Ok(Arc::clone(connection))
             }
-            Self::Down { reason } => Err(BrokerError::Down(reason.clone())),
+            Self::Down { reason, .. } => Err(BrokerError::Down(reason.clone())),
         }
     }
 
@@ -57,7 +64,7 @@ impl LinkState {
                 connection: Arc::clone(connection),
             }),
             Self::Blocked { reason, .. } => Err(BrokerError::Blocked(reason.clone())),
-            Self::Down { reason } => Err(BrokerError::Down(reason.clone())),
+            Self::Down { reason, .. } => Err(BrokerError::Down(reason.clone())),
         }
     }
 
@@ -89,11 +96,12 @@ impl Link {
     /// Starts the task; `name` is shown by the broker's tools.
     ///
     /// # Errors
-    /// [`ConnectError::Url`].
+    /// [`ConnectError::Url`], [`ConnectError::Tls`].
     pub(super) fn start(config: &RabbitMq, name: &str) -> Result<Self, ConnectError> {
         let target = Target::new(config, name, config.frame_max)?;
         let (sender, state) = watch::channel(LinkState::Down {
             reason: "not connected yet".to_owned(),
+            tls_fault: None,
         });
         let stop = CancellationToken::new();
         let keeper = Keeper {
@@ -147,17 +155,18 @@ impl Keeper {
         let mut epoch = 0;
         let mut told = String::new();
         while !stop.is_cancelled() {
-            let reason = match unless(&stop, self.target.connect()).await {
+            let (reason, tls_fault) = match unless(&stop, self.target.connect()).await {
                 None => break,
                 Some(Ok(connection)) => {
                     epoch += 1;
                     told.clear();
-                    self.keep(Arc::new(connection), epoch, &stop).await
+                    (self.keep(Arc::new(connection), epoch, &stop).await, None)
                 }
-                Some(Err(error)) => Chain(&error).to_string(),
+                Some(Err(error)) => (Chain(&error).to_string(), error.tls_fault()),
             };
             self.state.send_replace(LinkState::Down {
                 reason: reason.clone(),
+                tls_fault,
             });
             if stop.is_cancelled() {
                 break;
@@ -174,6 +183,7 @@ impl Keeper {
         }
         self.state.send_replace(LinkState::Down {
             reason: "jatis is stopping".to_owned(),
+            tls_fault: None,
         });
     }
 

@@ -79,7 +79,7 @@ impl Broker {
     /// Starts connecting; returns at once. While the broker is away every operation says so.
     ///
     /// # Errors
-    /// [`ConnectError::Url`].
+    /// [`ConnectError::Url`], [`ConnectError::Tls`].
     pub fn start(
         config: &RabbitMq,
         publish_timeout: Duration,

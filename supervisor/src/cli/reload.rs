@@ -77,6 +77,14 @@ fn changed(old: &Loaded, new: &Loaded) -> Vec<String> {
             .filter(|(_, (old, new))| old != new)
             .map(|(key, _)| (*key).to_owned()),
     );
+    let (old, new) = (&old.config, &new.config);
+    // The files may have changed under the same names.
+    if old.rabbitmq.authorities != new.rabbitmq.authorities {
+        keys.push("rabbitmq.ca_file".to_owned());
+    }
+    if old.database.authorities != new.database.authorities {
+        keys.push("database.ca_file".to_owned());
+    }
     keys.sort();
     keys.dedup();
     keys
@@ -95,7 +103,11 @@ mod tests {
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect();
-        let read = |_: &std::path::Path| Err(io::ErrorKind::NotFound.into());
+        // Another certificate each time.
+        let read = |_: &std::path::Path| {
+            let signed = rcgen::generate_simple_self_signed(["test".to_owned()]);
+            Ok(signed.map_err(io::Error::other)?.cert.pem())
+        };
         load(&Inputs {
             flags,
             env: BTreeMap::new(),
@@ -116,6 +128,22 @@ mod tests {
         assert_eq!(
             changed(&old, &new),
             ["log.level", "rabbitmq.url", "workers"]
+        );
+        assert!(changed(&old, &old).is_empty());
+    }
+
+    #[test]
+    fn changes_are_found_in_files_of_the_same_name() {
+        let flags = [
+            ("rabbitmq.url", "amqps://h"),
+            ("rabbitmq.ca_file", "ca.pem"),
+            ("database.sslmode", "verify-full"),
+            ("database.ca_file", "ca.pem"),
+        ];
+        let (old, new) = (loaded(&flags), loaded(&flags));
+        assert_eq!(
+            changed(&old, &new),
+            ["database.ca_file", "rabbitmq.ca_file"]
         );
         assert!(changed(&old, &old).is_empty());
     }

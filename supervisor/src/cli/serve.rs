@@ -90,7 +90,7 @@ pub async fn serve(setup: Setup, is_welcome: bool) -> Result<(), ServeError> {
     let api = format!("http://{}", server.local_addr());
     info!(http.address = %server.local_addr(), "the API listens on {api}");
 
-    let (stage, stages) = watch::channel(Stage::Starting("starting".to_owned()));
+    let (stage, stages) = watch::channel(Stage::Starting("connecting to the database".to_owned()));
     let rooms = Rooms::start(&config, StageWatch(stages.clone()))?;
     let stop = CancellationToken::new();
     let http = tokio::spawn(server.serve(rooms.app(auth), stop.clone()));

@@ -71,7 +71,7 @@ enum ReadyStatus {
 #[schemars(rename = "Readiness")]
 struct ReadyView {
     status: ReadyStatus,
-    /// Who serves instead.
+    /// What it waits for, or who serves instead.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
 }
@@ -200,7 +200,11 @@ impl Endpoint for Ready {
 fn ready(readiness: Readiness) -> (StatusCode, ReadyView) {
     let (code, status, detail) = match readiness {
         Readiness::Ready => (StatusCode::OK, ReadyStatus::Ready, None),
-        Readiness::Starting => (StatusCode::SERVICE_UNAVAILABLE, ReadyStatus::Starting, None),
+        Readiness::Starting(why) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            ReadyStatus::Starting,
+            Some(why),
+        ),
         Readiness::Draining => (StatusCode::SERVICE_UNAVAILABLE, ReadyStatus::Draining, None),
         Readiness::NotInCharge(holder) => (
             StatusCode::SERVICE_UNAVAILABLE,
@@ -338,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn readiness_says_who_serves_instead() {
+    fn readiness_says_what_is_waited_for_and_who_serves_instead() {
         let told = |readiness| {
             let (code, view) = ready(readiness);
             (code.as_u16(), serde_json::to_string(&view).unwrap())
@@ -348,7 +352,13 @@ mod tests {
             (200, r#"{"status":"ready"}"#.to_owned())
         );
         assert_eq!(told(Readiness::Draining).0, 503);
-        assert_eq!(told(Readiness::Starting).0, 503);
+        assert_eq!(
+            told(Readiness::Starting("the database is away".to_owned())),
+            (
+                503,
+                r#"{"status":"starting","detail":"the database is away"}"#.to_owned()
+            )
+        );
         assert_eq!(
             told(Readiness::NotInCharge("host b, pid 7".to_owned())),
             (

@@ -2,6 +2,10 @@
 
 use std::{io, time::Duration};
 
+use jatis_connect::{
+    postgres::{ConnectError, TargetError},
+    tls::TlsFault,
+};
 use postgres::error::SqlState;
 
 use super::migrate::Step;
@@ -9,10 +13,10 @@ use super::migrate::Step;
 /// Why the store did not do what it was asked. The text says what failed, the source why.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("database.url is not a PostgreSQL address")]
-    Url(#[source] postgres::Error),
-    #[error("cannot connect to the database")]
-    Connect(#[source] postgres::Error),
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
     /// The pool found no connection within `database.pool_timeout`.
     #[error("no connection to the database")]
     Unavailable(#[source] r2d2::Error),
@@ -74,7 +78,7 @@ impl StoreError {
     #[must_use]
     pub const fn is_final(&self) -> bool {
         match self {
-            Self::Url(_)
+            Self::Target(_)
             | Self::ServerTooOld(_)
             | Self::NewerSchema { .. }
             | Self::ForeignSchema(_)
@@ -102,7 +106,7 @@ impl StoreError {
                 let passing = ["08", "25", "28", "40", "53", "55", "57", "58"];
                 !passing.iter().any(|class| state.code().starts_with(class))
             }),
-            Self::Url(_)
+            Self::Target(_)
             | Self::Connect(_)
             | Self::Unavailable(_)
             | Self::Busy(_)
@@ -115,6 +119,12 @@ impl StoreError {
             | Self::Thread(_)
             | Self::Closed => false,
         }
+    }
+
+    /// What was wrong with TLS, if that was it.
+    #[must_use]
+    pub fn tls_fault(&self) -> Option<TlsFault> {
+        TlsFault::behind(self)
     }
 
     /// A statement failed because a lock was not to be had in time.

@@ -23,8 +23,9 @@ use std::{
     time::Duration,
 };
 
+use jatis_connect::postgres::Target;
 use jatis_shared::{config::Database, ids::Mint, telemetry::Chain};
-use postgres::{Client, Config};
+use postgres::Client;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -112,15 +113,15 @@ impl Installation {
     /// Begins to seek; [`watch`](Self::watch) tells how it goes.
     ///
     /// # Errors
-    /// [`StoreError::Url`], [`StoreError::Thread`].
+    /// [`StoreError::Target`], [`StoreError::Thread`].
     pub fn seek(database: &Database, identity: Identity) -> Result<Self, StoreError> {
-        let settings = server::settings(database, Purpose::Request)?;
+        let target = server::target(database, Purpose::Request)?;
         let (publish, hold) = watch::channel(Hold::Seeking { holder: None });
         // Bound 1 for form: the channel's type has no values.
         let (stop, stopped) = sync_channel(1);
         let mint = Arc::new(OnceLock::new());
         let keeper = Keeper {
-            settings,
+            target,
             identity,
             mint: Arc::clone(&mint),
             publish,
@@ -167,7 +168,7 @@ impl Installation {
 }
 
 struct Keeper {
-    settings: Config,
+    target: Target,
     identity: Identity,
     mint: Arc<OnceLock<Arc<Mint>>>,
     publish: watch::Sender<Hold>,
@@ -214,7 +215,7 @@ impl Keeper {
     /// One connection: takes the hold with it and keeps it. `epoch` is the one held by an earlier
     /// session of this process.
     fn session(&self, epoch: &mut Option<i64>) -> Result<End, StoreError> {
-        let mut client = server::connect(&self.settings)?;
+        let mut client = self.target.connect()?;
         let (taken, last_tick) = loop {
             match self.attempt(&mut client, *epoch)? {
                 Attempt::Taken { epoch, last_tick } => break (epoch, last_tick),

@@ -12,6 +12,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jatis_connect::postgres::Target;
 use jatis_shared::{
     config::Database,
     ids::TenantId,
@@ -20,7 +21,7 @@ use jatis_shared::{
     telemetry::Chain,
 };
 use jiff::Timestamp;
-use postgres::{Client, Config, types::Type};
+use postgres::{Client, types::Type};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -60,7 +61,7 @@ pub struct Janitor {
 
 struct Inner {
     db: Db,
-    settings: Config,
+    target: Target,
     lock_timeout: Duration,
     /// The pause while something waits.
     retry: Backoff,
@@ -76,11 +77,11 @@ impl Janitor {
     /// A janitor that does nothing until it [`run`](Self::run)s.
     ///
     /// # Errors
-    /// [`StoreError::Url`].
+    /// [`StoreError::Target`].
     pub fn new(db: Db, database: &Database) -> Result<Self, StoreError> {
         let inner = Inner {
             db,
-            settings: server::settings(database, Purpose::Schema)?,
+            target: server::target(database, Purpose::Schema)?,
             lock_timeout: database.lock_timeout,
             retry: database.janitor(),
             interval: database.janitor_interval,
@@ -182,7 +183,7 @@ fn backlog(client: &mut Client) -> Result<Backlog, StoreError> {
 /// Takes away what can be. A lock in the way of one tenant does not keep the others, but while a
 /// detach is pending nothing else is detached.
 fn sweep(inner: &Inner, stop: &CancellationToken) -> Result<(), StoreError> {
-    let mut client = server::connect(&inner.settings)?;
+    let mut client = inner.target.connect()?;
     if !try_lock(&mut client)? {
         tracing::debug!("another janitor is at work");
         return Ok(());

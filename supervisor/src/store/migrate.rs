@@ -6,8 +6,9 @@
 
 use std::fmt;
 
+use jatis_connect::postgres::{ConnectError, Target};
 use jatis_shared::{config::Database, schema::LOCK_CREATE};
-use postgres::{Client, Config, error::SqlState};
+use postgres::{Client, error::SqlState};
 use refinery::{Migration, Runner};
 
 use super::{
@@ -60,9 +61,9 @@ impl fmt::Display for Step {
 /// The database cannot be reached or made, the server is older than 13, the schema is newer than
 /// this build or was changed by hand, or a statement failed; then nothing was applied.
 pub async fn migrate(database: &Database) -> Result<Changes, StoreError> {
-    let settings = server::settings(database, Purpose::Schema)?;
+    let target = server::target(database, Purpose::Schema)?;
     let attempts = database.lock_attempts;
-    on_blocking_thread(move || migrate_now(&settings, attempts)).await
+    on_blocking_thread(move || migrate_now(&target, attempts)).await
 }
 
 /// Says what [`migrate`] would do now, and changes nothing.
@@ -70,13 +71,13 @@ pub async fn migrate(database: &Database) -> Result<Changes, StoreError> {
 /// # Errors
 /// As [`migrate`], but for what only happens when something is applied.
 pub async fn look(database: &Database) -> Result<Changes, StoreError> {
-    let settings = server::settings(database, Purpose::Schema)?;
-    on_blocking_thread(move || look_now(&settings)).await
+    let target = server::target(database, Purpose::Schema)?;
+    on_blocking_thread(move || look_now(&target)).await
 }
 
-fn migrate_now(settings: &Config, attempts: u16) -> Result<Changes, StoreError> {
+fn migrate_now(target: &Target, attempts: u16) -> Result<Changes, StoreError> {
     let runner = runner();
-    let (mut client, created) = open_or_create(settings)?;
+    let (mut client, created) = open_or_create(target)?;
     refuse_old_server(&mut client)?;
     lock(&mut client, attempts)?;
     let applied = history(&mut client, &runner)?;
@@ -86,13 +87,17 @@ fn migrate_now(settings: &Config, attempts: u16) -> Result<Changes, StoreError> 
     client
         .close()
         .map_err(StoreError::sql("end the migration"))?;
-    Ok(changes(created.then(|| name(settings)), steps, &runner))
+    Ok(changes(
+        created.then(|| target.database().to_owned()),
+        steps,
+        &runner,
+    ))
 }
 
-fn look_now(settings: &Config) -> Result<Changes, StoreError> {
+fn look_now(target: &Target) -> Result<Changes, StoreError> {
     let runner = runner();
-    let (mut client, exists) = match server::connect(settings) {
-        Err(error) if is_no_database(&error) => (maintenance_session(settings)?, false),
+    let (mut client, exists) = match target.connect() {
+        Err(error) if is_no_database(&error) => (maintenance_session(target)?, false),
         opened => (opened?, true),
     };
     refuse_old_server(&mut client)?;
@@ -103,7 +108,11 @@ fn look_now(settings: &Config) -> Result<Changes, StoreError> {
     };
     let steps = lacking(runner.get_migrations(), &applied)?;
     client.close().map_err(StoreError::sql("end the look"))?;
-    Ok(changes((!exists).then(|| name(settings)), steps, &runner))
+    Ok(changes(
+        (!exists).then(|| target.database().to_owned()),
+        steps,
+        &runner,
+    ))
 }
 
 /// Grouped: ungrouped, a file and the note that it was applied are two transactions, and an end
@@ -120,30 +129,25 @@ fn changes(creates: Option<String>, steps: Vec<Step>, runner: &Runner) -> Change
     }
 }
 
-/// Without a name, the server takes the user's; so does libpq.
-fn name(settings: &Config) -> String {
-    let name = settings.get_dbname().or_else(|| settings.get_user());
-    name.unwrap_or_default().to_owned()
+fn is_no_database(error: &ConnectError) -> bool {
+    let refusal = error.refusal();
+    refusal.is_some_and(|refusal| *refusal.code() == SqlState::INVALID_CATALOG_NAME)
 }
 
-fn is_no_database(error: &StoreError) -> bool {
-    matches!(error, StoreError::Connect(error) if error.code() == Some(&SqlState::INVALID_CATALOG_NAME))
-}
-
-fn open_or_create(settings: &Config) -> Result<(Client, bool), StoreError> {
-    match server::connect(settings) {
+fn open_or_create(target: &Target) -> Result<(Client, bool), StoreError> {
+    match target.connect() {
         Err(error) if is_no_database(&error) => {
-            let created = create_database(settings)?;
-            Ok((server::connect(settings)?, created))
+            let created = create_database(target)?;
+            Ok((target.connect()?, created))
         }
         opened => Ok((opened?, false)),
     }
 }
 
 /// False when another supervisor was quicker.
-fn create_database(settings: &Config) -> Result<bool, StoreError> {
-    let mut client = maintenance_session(settings)?;
-    let quoted = name(settings).replace('"', "\"\"");
+fn create_database(target: &Target) -> Result<bool, StoreError> {
+    let mut client = maintenance_session(target)?;
+    let quoted = target.database().replace('"', "\"\"");
     match client.batch_execute(&format!("CREATE DATABASE \"{quoted}\"")) {
         // The second code is what a tie at the same instant gives.
         Err(error)
@@ -161,9 +165,9 @@ fn create_database(settings: &Config) -> Result<bool, StoreError> {
 }
 
 /// A session from which a database can be created.
-fn maintenance_session(settings: &Config) -> Result<Client, StoreError> {
-    server::connect(settings.clone().dbname("postgres"))
-        .or_else(|_| server::connect(settings.clone().dbname("template1")))
+fn maintenance_session(target: &Target) -> Result<Client, StoreError> {
+    let opened = target.with_database("postgres").connect();
+    Ok(opened.or_else(|_| target.with_database("template1").connect())?)
 }
 
 fn refuse_old_server(client: &mut Client) -> Result<(), StoreError> {

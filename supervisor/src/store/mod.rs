@@ -14,14 +14,14 @@ use std::{
     time::Duration,
 };
 
+use jatis_connect::tls::TlsFault;
 use jatis_shared::config::Database;
-use postgres::{Client, NoTls};
+use postgres::Client;
 use r2d2::{NopErrorHandler, Pool, PooledConnection};
-use r2d2_postgres::PostgresConnectionManager;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
-use self::server::Purpose;
 pub use self::{error::StoreError, janitor::Janitor};
+use self::{server::Purpose, sessions::Sessions};
 
 mod cluster;
 mod error;
@@ -30,11 +30,10 @@ pub mod janitor;
 pub mod messages;
 pub mod migrate;
 mod server;
+mod sessions;
 pub mod stats;
 pub mod sweep;
 pub mod tenants;
-
-type Manager = PostgresConnectionManager<NoTls>;
 
 /// The pool of connections, behind blocking threads. Clones share it.
 #[derive(Clone)]
@@ -51,7 +50,7 @@ struct LockPatience {
 
 struct Inner {
     /// Always there until the drop takes it out.
-    pool: Option<Pool<Manager>>,
+    pool: Option<Pool<Sessions>>,
     /// One permit a connection: a job that would only wait for one takes no thread.
     gate: Arc<Semaphore>,
     size: u32,
@@ -60,15 +59,17 @@ struct Inner {
     /// Checks-out that shall prove their connection first. Set when a connection turned out dead,
     /// since then its idle neighbours probably are; otherwise checking out costs no round trip.
     doubts: AtomicU32,
+    tls_fault: watch::Receiver<Option<TlsFault>>,
 }
 
 impl Db {
     /// A pool that connects when it is first used, so a database that is away fails no start.
     ///
     /// # Errors
-    /// [`StoreError::Url`].
+    /// [`StoreError::Target`].
     pub fn new(database: &Database) -> Result<Self, StoreError> {
-        let settings = server::settings(database, Purpose::Request)?;
+        let sessions = Sessions::new(server::target(database, Purpose::Request)?);
+        let tls_fault = sessions.tls_fault();
         let size = u32::from(database.supervisor_connections);
         let pool = Pool::builder()
             .max_size(size)
@@ -77,7 +78,7 @@ impl Db {
             .connection_timeout(database.pool_timeout)
             // Whoever waits for a connection gets the reason; the pool need not log it as well.
             .error_handler(Box::new(NopErrorHandler))
-            .build_unchecked(Manager::new(settings, NoTls));
+            .build_unchecked(sessions);
         let gate = Semaphore::new(usize::from(database.supervisor_connections));
         Ok(Self {
             inner: Arc::new(Inner {
@@ -90,6 +91,7 @@ impl Db {
                     attempts: database.lock_attempts,
                 },
                 doubts: AtomicU32::new(0),
+                tls_fault,
             }),
         })
     }
@@ -105,6 +107,12 @@ impl Db {
                 .map_err(StoreError::sql("ping the database"))
         })
         .await
+    }
+
+    /// What was wrong with TLS when the pool last tried to connect.
+    #[must_use]
+    pub fn tls_fault(&self) -> Option<TlsFault> {
+        *self.inner.tls_fault.borrow()
     }
 
     /// Runs a job with a connection, on a blocking thread. Waits up to `database.pool_timeout` for
@@ -147,7 +155,7 @@ impl Inner {
     }
 
     /// A connection; a proven one while there is doubt. Ends after at most `size` dead ones.
-    fn client(&self) -> Result<PooledConnection<Manager>, StoreError> {
+    fn client(&self) -> Result<PooledConnection<Sessions>, StoreError> {
         let pool = self.pool.as_ref().ok_or(StoreError::Closed)?;
         loop {
             let mut client = pool.get().map_err(StoreError::Unavailable)?;

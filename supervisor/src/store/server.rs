@@ -1,7 +1,6 @@
 //! How the supervisor reaches PostgreSQL: one set of settings for each kind of session.
 
-use ::postgres::{Client, Config, NoTls};
-use jatis_connect::postgres;
+use jatis_connect::postgres::Target;
 use jatis_shared::config::Database;
 
 use super::StoreError;
@@ -16,11 +15,11 @@ pub(super) enum Purpose {
     Schema,
 }
 
-/// The settings of a session.
+/// Where and how to open sessions of this kind.
 ///
 /// # Errors
-/// [`StoreError::Url`].
-pub(super) fn settings(database: &Database, purpose: Purpose) -> Result<Config, StoreError> {
+/// [`StoreError::Target`].
+pub(super) fn target(database: &Database, purpose: Purpose) -> Result<Target, StoreError> {
     let parameters = match purpose {
         Purpose::Request => [
             ("statement_timeout", database.statement_timeout.as_millis()),
@@ -37,14 +36,5 @@ pub(super) fn settings(database: &Database, purpose: Purpose) -> Result<Config, 
         ]
         .to_vec(),
     };
-    postgres::settings(database, "jatis supervisor", &parameters).map_err(StoreError::Url)
-}
-
-/// A connection of its own, outside the pool. Blocks for up to `database.connect_timeout` an
-/// address.
-///
-/// # Errors
-/// [`StoreError::Connect`].
-pub(super) fn connect(settings: &Config) -> Result<Client, StoreError> {
-    settings.connect(NoTls).map_err(StoreError::Connect)
+    Ok(Target::new(database, "jatis supervisor", &parameters)?)
 }
