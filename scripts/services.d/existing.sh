@@ -53,8 +53,10 @@ postgres_takes() {
     postgres_answers "$psql" "$1" || postgres_answers "$psql" "${base%/}/postgres$url_query"
 }
 
+# As much TLS is asked for as jatis asks for.
 postgres_answers() {
-    PGCONNECT_TIMEOUT=3 timeout 5 "$1" -X -w -qAt -d "$2" -c 'SELECT 1' >/dev/null 2>&1 </dev/null
+    PGSSLMODE=$(config_value database sslmode prefer) PGSSLROOTCERT=$(config_value database ca_file '') \
+        PGCONNECT_TIMEOUT=3 timeout 5 "$1" -X -w -qAt -d "$2" -c 'SELECT 1' >/dev/null 2>&1 </dev/null
 }
 
 rabbitmq_elsewhere() {

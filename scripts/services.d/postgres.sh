@@ -79,6 +79,7 @@ postgres_initialize() {
 }
 
 postgres_configure() {
+    if [[ $fast == yes ]]; then tls_give "$1" "$home/postgres/data"; fi
     (become "$1" tee "$home/postgres/data/jatis.conf") >/dev/null <<END
 listen_addresses = '127.0.0.1'
 port = $(recall postgres-port)
@@ -86,7 +87,15 @@ port = $(recall postgres-port)
 unix_socket_directories = ''
 max_connections = $([[ $fast == yes ]] && echo 400 || echo 200)
 log_line_prefix = '%m [%p] %u@%d '
-$([[ $fast == no ]] || printf '%s = off\n' fsync full_page_writes synchronous_commit)
+$([[ $fast == no ]] || cat <<FAST
+fsync = off
+full_page_writes = off
+synchronous_commit = off
+ssl = on
+ssl_cert_file = 'server.pem'
+ssl_key_file = 'server.key'
+FAST
+)
 END
 }
 

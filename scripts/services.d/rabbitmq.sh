@@ -40,8 +40,10 @@ rabbitmq_launch() {
     free_port distribution-port
     if [[ $fast == yes ]]; then
         free_port management-port
+        free_port amqps-port
+        tls_give "$user" "$home/rabbitmq"
     else
-        rm -f -- "$home/records/management-port"
+        rm -f -- "$home/records"/{management,amqps}-port
     fi
     rabbitmq_configure "$user"
     rm -f -- "$home/rabbitmq/pid"
@@ -95,6 +97,9 @@ $([[ $fast == no ]] || cat <<FAST
 management.tcp.ip = 127.0.0.1
 management.tcp.port = $(recall management-port)
 management_agent.disable_metrics_collector = true
+listeners.ssl.1 = 127.0.0.1:$(recall amqps-port)
+ssl_options.certfile = $home/rabbitmq/server.pem
+ssl_options.keyfile = $home/rabbitmq/server.key
 FAST
 )
 END
