@@ -64,6 +64,8 @@ mod terminated_supervisor;
 #[cfg(test)]
 mod throughput;
 #[cfg(test)]
+mod tls;
+#[cfg(test)]
 mod welcome;
 #[cfg(test)]
 mod worker_processes;

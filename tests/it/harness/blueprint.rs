@@ -6,6 +6,7 @@ use std::time::Duration;
 #[derive(Debug, Default)]
 pub(crate) struct Blueprint {
     pub(super) arguments: Vec<String>,
+    pub(super) broker_tls: bool,
     pub(super) broker_proxy: bool,
     pub(super) database_proxy: bool,
     pub(super) allowed_errors: Vec<&'static str>,
@@ -36,6 +37,13 @@ impl Blueprint {
         self.set("database.statement_timeout", "25s")
             .set("worker.job_timeout", "26s")
             .set("supervision.orphan_timeout", "28s")
+    }
+
+    /// Has jatis reach the broker by TLS.
+    #[must_use]
+    pub(crate) fn broker_tls(mut self) -> Self {
+        self.broker_tls = true;
+        self
     }
 
     /// Puts a proxy between jatis and the broker.

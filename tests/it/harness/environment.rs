@@ -14,6 +14,11 @@ pub(crate) struct Environment {
     pub(crate) database: ServerUrl,
     /// RabbitMQ, AMQP.
     pub(crate) broker: ServerUrl,
+    /// RabbitMQ, AMQP in TLS.
+    pub(crate) broker_tls: ServerUrl,
+    /// PEM file of the authority that both servers' certificates come from; they are for 127.0.0.1
+    /// and localhost.
+    pub(crate) ca_file: String,
     /// RabbitMQ, the management API.
     pub(crate) management: ServerUrl,
     /// The program `jatis`; `jatis-worker` lies beside it.
@@ -31,6 +36,8 @@ impl Environment {
         Self {
             database: server("JATIS_TEST_DATABASE_URL"),
             broker: server("JATIS_TEST_RABBITMQ_URL"),
+            broker_tls: server("JATIS_TEST_RABBITMQ_TLS_URL"),
+            ca_file: given("JATIS_TEST_CA_FILE"),
             management: server("JATIS_TEST_RABBITMQ_MANAGEMENT_URL"),
             jatis: jatis(),
             mark: variable(MARK).map(|mark| (MARK, mark)),
@@ -44,10 +51,11 @@ impl Environment {
 }
 
 fn server(name: &str) -> ServerUrl {
-    match variable(name) {
-        Some(url) => ServerUrl::parse(&url),
-        None => panic!("{name} is not set; run: make test"),
-    }
+    ServerUrl::parse(&given(name))
+}
+
+fn given(name: &str) -> String {
+    variable(name).unwrap_or_else(|| panic!("{name} is not set; run: make test"))
 }
 
 #[expect(

@@ -48,12 +48,23 @@ impl Management {
 
     /// Open connections to a virtual host.
     pub(crate) async fn connections(&self, vhost: &str) -> usize {
+        self.ports(vhost).await.len()
+    }
+
+    /// The broker's port that each open connection to a virtual host has come to.
+    pub(crate) async fn ports(&self, vhost: &str) -> Vec<u16> {
         // The list of one virtual host is empty on a broker whose statistics are switched off.
         let answer = self.call(Method::GET, "connections", &Value::Null).await;
         let connections = answer.json();
         let of_vhost = |connection: &&Value| connection["vhost"] == vhost;
         let connections = connections.as_array().map_or(&[][..], Vec::as_slice);
-        connections.iter().filter(of_vhost).count()
+        // A name is "host:port -> host:port".
+        let port = |connection: &Value| {
+            let name = connection["name"].as_str().unwrap_or_default();
+            let port = name.rsplit(':').next().and_then(|port| port.parse().ok());
+            port.unwrap_or_else(|| panic!("no port in {connection}"))
+        };
+        connections.iter().filter(of_vhost).map(port).collect()
     }
 
     async fn call(&self, method: Method, path: &str, body: &Value) -> Answer {

@@ -33,6 +33,7 @@ mod redelivery;
 mod scrape;
 mod stack;
 mod supervisor;
+mod tls;
 mod url;
 pub(crate) mod wait;
 
@@ -43,3 +44,4 @@ pub(crate) use http::{Answer, Lost};
 pub(crate) use load::Load;
 pub(crate) use stack::Stack;
 pub(crate) use supervisor::Ran;
+pub(crate) use tls::ca_file;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{self, AsyncReadExt, AsyncWriteExt},
     net::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
@@ -29,6 +29,8 @@ enum Mode {
     Stall,
     /// Everything passes until the head of a batch has; then nothing does.
     StallAtBatch,
+    /// Everything passes but PostgreSQL's request for TLS, which is answered with no.
+    NoTls,
     /// Connections are closed, also new ones: the far side is down.
     Cut,
     /// The connection of this name is closed, whenever there is one.
@@ -46,7 +48,9 @@ impl Mode {
         match self {
             Self::Cut => true,
             Self::CutOne(cut) => name.get() == Some(cut),
-            Self::Flow | Self::Stall | Self::StallAtBatch | Self::BlockOne(_) => false,
+            Self::Flow | Self::NoTls | Self::Stall | Self::StallAtBatch | Self::BlockOne(_) => {
+                false
+            }
         }
     }
 
@@ -62,7 +66,8 @@ type Name = OnceLock<String>;
 #[derive(Debug)]
 pub(crate) struct Proxy {
     mode: Arc<watch::Sender<Mode>>,
-    pub(crate) port: u16,
+    host: &'static str,
+    port: u16,
     deliveries: Arc<Deliveries>,
     publications: Arc<Publications>,
     carrier: JoinHandle<()>,
@@ -72,12 +77,15 @@ pub(crate) struct Proxy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Protocol {
     Amqp,
+    /// In TLS, where nothing can be understood.
+    Amqps,
     Postgres,
 }
 
 impl Proxy {
-    pub(crate) async fn start(server: &ServerUrl, protocol: Protocol) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await;
+    /// Listens at this address of the loopback.
+    pub(crate) async fn start(host: &'static str, server: &ServerUrl, protocol: Protocol) -> Self {
+        let listener = TcpListener::bind((host, 0)).await;
         let listener = listener.expect("loopback has a free port");
         let port = listener.local_addr().expect("a listener is bound").port();
         let mode = Arc::new(watch::channel(Mode::Flow).0);
@@ -92,11 +100,22 @@ impl Proxy {
         };
         Self {
             mode,
+            host,
             port,
             deliveries,
             publications,
             carrier: tokio::spawn(carry(listener, line)),
         }
+    }
+
+    /// The server as it is reached through here.
+    pub(crate) fn before(&self, server: &ServerUrl) -> ServerUrl {
+        server.through(self.host, self.port)
+    }
+
+    /// Answers for PostgreSQL, from now on, that it speaks no TLS. What is in TLS already goes on.
+    pub(crate) fn decline_tls(&self) {
+        self.mode.send_replace(Mode::NoTls);
     }
 
     /// Closes all connections, and every new one at once.
@@ -170,10 +189,14 @@ async fn carry(listener: TcpListener, line: Line) {
     }
 }
 
-async fn connect(client: TcpStream, line: Line) {
+async fn connect(mut client: TcpStream, line: Line) {
     let name = Arc::new(Name::new());
     let mut cut = line.mode.subscribe();
     if cut.borrow_and_update().cuts(&name) {
+        return;
+    }
+    let declines = line.protocol == Protocol::Postgres && *line.mode.borrow() == Mode::NoTls;
+    if declines && decline(&mut client).await.is_err() {
         return;
     }
     let both_ways = async {
@@ -195,6 +218,17 @@ async fn connect(client: TcpStream, line: Line) {
         () = both_ways => {}
         _cut = cut.wait_for(|mode| mode.cuts(&name)) => {}
     }
+}
+
+/// Answers a request for TLS with no. Whatever else the client begins with is left to the server.
+async fn decline(client: &mut TcpStream) -> io::Result<()> {
+    const REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+    let mut head = [0; REQUEST.len()];
+    if client.peek(&mut head).await? == head.len() && head == REQUEST {
+        client.read_exact(&mut head).await?;
+        client.write_all(b"N").await?;
+    }
+    Ok(())
 }
 
 /// From the client to the server.

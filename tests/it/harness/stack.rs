@@ -33,16 +33,18 @@ pub(crate) struct Stack {
     pub(crate) client: Client,
     pub(crate) database: Database,
     pub(crate) broker: Broker,
-    environment: Environment,
-    blueprint: Blueprint,
+    pub(super) environment: Environment,
+    pub(super) blueprint: Blueprint,
     /// Of the database, the virtual host and the folder.
-    name: String,
-    folder: PathBuf,
+    pub(super) name: String,
+    pub(super) folder: PathBuf,
     invocation: Invocation,
-    management: Management,
+    pub(super) management: Management,
     oracle: Arc<Oracle>,
     broker_proxy: Option<Proxy>,
     database_proxy: Option<Proxy>,
+    /// Those a test has made besides.
+    pub(super) further_proxies: Vec<Proxy>,
     /// In the order of their starts. The last one is in charge, unless it was stopped.
     supervisors: Vec<Supervisor>,
     /// Every worker that a supervisor had when it was stopped.
@@ -356,6 +358,7 @@ impl Blueprint {
             oracle,
             broker_proxy,
             database_proxy,
+            further_proxies: Vec::new(),
             supervisors: vec![supervisor],
             workers_seen: Vec::new(),
             finished: false,
@@ -364,12 +367,16 @@ impl Blueprint {
 
     /// The broker as jatis is to see it.
     async fn broker(&self, environment: &Environment) -> (ServerUrl, Option<Proxy>) {
-        let server = environment.broker.clone();
+        let (server, protocol) = if self.broker_tls {
+            (environment.broker_tls.clone(), Protocol::Amqps)
+        } else {
+            (environment.broker.clone(), Protocol::Amqp)
+        };
         if !self.broker_proxy {
             return (server, None);
         }
-        let proxy = Proxy::start(&server, Protocol::Amqp).await;
-        (server.through(proxy.port), Some(proxy))
+        let proxy = Proxy::start("127.0.0.1", &server, protocol).await;
+        (proxy.before(&server), Some(proxy))
     }
 
     /// PostgreSQL as jatis is to see it.
@@ -378,8 +385,8 @@ impl Blueprint {
         if !self.database_proxy {
             return (server, None);
         }
-        let proxy = Proxy::start(&server, Protocol::Postgres).await;
-        (server.through(proxy.port), Some(proxy))
+        let proxy = Proxy::start("127.0.0.1", &server, Protocol::Postgres).await;
+        (proxy.before(&server), Some(proxy))
     }
 }
 

@@ -29,11 +29,11 @@ impl ServerUrl {
         parts().unwrap_or_else(|| panic!("{text} is not scheme://user:password@host:port"))
     }
 
-    /// The same server behind a proxy on this host.
-    pub(crate) fn through(&self, proxy_port: u16) -> Self {
+    /// The same server behind a proxy at this address.
+    pub(crate) fn through(&self, host: &str, port: u16) -> Self {
         Self {
-            host: "127.0.0.1".to_owned(),
-            port: proxy_port,
+            host: host.to_owned(),
+            port,
             ..self.clone()
         }
     }
