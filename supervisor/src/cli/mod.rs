@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jatis_shared::ids::TenantId;
+use jiff::{Span, SpanRelativeTo};
 
 pub mod config;
 pub mod migrate;
@@ -123,11 +124,12 @@ fn key_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// A length of time; a day is 24 hours.
 fn duration(text: &str) -> Result<Duration, String> {
-    let span: jiff::SignedDuration = text
-        .parse()
-        .map_err(|error: jiff::Error| error.to_string())?;
-    Duration::try_from(span).map_err(|_| "must not be negative".to_owned())
+    let told = |error: jiff::Error| error.to_string();
+    let span: Span = text.parse().map_err(told)?;
+    let length = span.to_duration(SpanRelativeTo::days_are_24_hours());
+    Duration::try_from(length.map_err(told)?).map_err(|_| "must not be negative".to_owned())
 }
 
 #[cfg(test)]
@@ -148,6 +150,9 @@ mod tests {
             (&["token"][..], true),
             (&["token", "--role", "admin", "--ttl", "30m"][..], true),
             (&["token", "--tenant", tenant][..], true),
+            (&["token", "--ttl", "30d"][..], true),
+            (&["token", "--ttl", "1h 30m"][..], true),
+            (&["token", "--ttl", "1 month"][..], false),
             (&["token", "--role", "tenant"][..], false),
             (&["token", "--tenant", "x"][..], false),
             (&["token", "--ttl", "-5s"][..], false),
