@@ -18,7 +18,11 @@ mod create_delete;
 #[cfg(test)]
 mod deleted_message;
 #[cfg(test)]
+mod documents;
+#[cfg(test)]
 mod drained_deletion;
+#[cfg(test)]
+mod first_release;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]

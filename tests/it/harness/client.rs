@@ -308,6 +308,15 @@ impl Client {
         answer["data"].clone()
     }
 
+    /// Deletes every tenant there is, by whomever it was made.
+    pub(crate) async fn delete_all_tenants(&self) {
+        let tenants = self.get("/api/v1/tenants?limit=1000").await.expect(200);
+        let tenants = tenants.json();
+        for tenant in tenants.as_array().expect("a list of tenants") {
+            self.delete_tenant(tenant_id(tenant)).await;
+        }
+    }
+
     /// Orders a tenant deleted once what is queued is stored; the answer as it is.
     pub(crate) async fn drain_tenant(&self, tenant: TenantId) -> Result<Answer, Lost> {
         let path = format!("/api/v1/tenants/{tenant}?drain=true");

@@ -38,7 +38,7 @@ pub(crate) struct Stack {
     /// Of the database, the virtual host and the folder.
     pub(super) name: String,
     pub(super) folder: PathBuf,
-    invocation: Invocation,
+    pub(super) invocation: Invocation,
     pub(super) management: Management,
     oracle: Arc<Oracle>,
     broker_proxy: Option<Proxy>,
