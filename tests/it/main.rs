@@ -18,6 +18,8 @@ mod create_delete;
 #[cfg(test)]
 mod deleted_message;
 #[cfg(test)]
+mod document_words;
+#[cfg(test)]
 mod documents;
 #[cfg(test)]
 mod drained_deletion;
