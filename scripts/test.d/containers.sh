@@ -26,8 +26,8 @@ servers_start() {
     # Held by this script alone: however it ends, the kernel closes this.
     exec 7>"$scratch/hold"
     # One line for each variable, or fewer when it has failed and said why.
-    mapfile -n 3 -t exports <"$scratch/exports"
-    ((${#exports[@]} == 3)) || give_up "no servers to test against"
+    mapfile -n 5 -t exports <"$scratch/exports"
+    ((${#exports[@]} == 5)) || give_up "no servers to test against"
     eval "$(printf '%s\n' "${exports[@]}")"
 }
 
