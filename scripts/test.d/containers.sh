@@ -8,7 +8,7 @@ readonly CONTAINERS_STOP_SECONDS=60
 
 containers_pid=
 
-servers_prepare() { need_curl; }
+servers_prepare() { need_pasted_commands; }
 
 servers_start() {
     local program=${CARGO_TARGET_DIR:-target}/debug/jatis-test-containers exports

@@ -4,7 +4,7 @@
 # those of each test that passes.
 
 servers_prepare() {
-    need_curl
+    need_pasted_commands
     local name
     for name in JATIS_TEST_{DATABASE_URL,RABBITMQ_URL,RABBITMQ_TLS_URL,RABBITMQ_MANAGEMENT_URL,CA_FILE}; do
         [[ -n ${!name-} ]] ||
