@@ -158,6 +158,8 @@ pub struct Http {
     #[serde(with = "duration")]
     pub header_timeout: Duration,
     pub max_connections: u32,
+    /// As browsers write them in the header `Origin`.
+    pub cors_origins: Vec<String>,
 }
 
 /// `auth`: who may call.

@@ -1,7 +1,7 @@
 //! Lays the sources of the configuration over each other, key by key, and reports every fault.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fmt, io,
     path::{Path, PathBuf},
 };
@@ -96,21 +96,19 @@ pub struct Faults(pub Vec<Fault>);
 /// stands. Nothing is applied in part.
 pub fn load(inputs: &Inputs<'_>) -> Result<Loaded, Faults> {
     let defaults = flatten(&parse(DEFAULTS).unwrap_or(Value::Null));
+    let values = defaults
+        .iter()
+        .map(|(key, value)| (key.clone(), (value.clone(), Source::Default)));
     let mut layers = Layers {
-        known: defaults.keys().cloned().collect(),
-        values: BTreeMap::new(),
+        defaults: &defaults,
+        values: values.collect(),
         faults: Vec::new(),
     };
-    for (key, value) in &defaults {
-        layers
-            .values
-            .insert(key.clone(), (value.clone(), Source::Default));
-    }
     layers.file(inputs);
     layers.credentials(inputs);
     layers.variables(inputs);
     layers.flags(inputs);
-    layers.check_types(&defaults);
+    layers.check_types();
     layers.finish(inputs)
 }
 
@@ -133,13 +131,14 @@ pub fn defaults() -> Result<Config, Faults> {
     load(&inputs).map(|loaded| loaded.config)
 }
 
-struct Layers {
-    known: BTreeSet<String>,
+struct Layers<'a> {
+    /// Every key there is, with a value of its type.
+    defaults: &'a BTreeMap<String, Value>,
     values: BTreeMap<String, (Value, Source)>,
     faults: Vec<Fault>,
 }
 
-impl Layers {
+impl Layers<'_> {
     fn fault(&mut self, source: Source, key: &str, detail: impl Into<String>) {
         self.faults.push(Fault {
             source,
@@ -165,7 +164,7 @@ impl Layers {
         };
         for (key, value) in flatten(&tree) {
             let source = Source::File(path.clone(), line_of(text, &key));
-            if !self.known.contains(&key) {
+            if !self.defaults.contains_key(&key) {
                 self.fault(source, &key, "is not a key of jatis");
             } else if !value.is_null() {
                 self.values.insert(key, (value, source));
@@ -177,13 +176,13 @@ impl Layers {
         let Some(directory) = inputs.env.get("CREDENTIALS_DIRECTORY") else {
             return;
         };
-        for key in self.known.clone() {
-            let path = Path::new(directory).join(&key);
+        for key in self.defaults.keys() {
+            let path = Path::new(directory).join(key);
             let source = Source::Credential(path.clone());
             match (inputs.read)(&path) {
-                Ok(text) => self.text(&key, text.trim_end_matches(['\r', '\n']), source),
+                Ok(text) => self.text(key, text.trim_end_matches(['\r', '\n']), source),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => self.fault(source, &key, format!("cannot be read: {error}")),
+                Err(error) => self.fault(source, key, format!("cannot be read: {error}")),
             }
         }
     }
@@ -193,13 +192,13 @@ impl Layers {
         for (name, key) in SHORT_NAMES {
             self.variable(inputs, name, key);
         }
-        let keys: BTreeMap<String, String> = self
-            .known
-            .iter()
+        let keys: BTreeMap<String, &String> = self
+            .defaults
+            .keys()
             .map(|key| {
                 (
                     format!("{PREFIX}{}", key.to_uppercase().replace('.', "__")),
-                    key.clone(),
+                    key,
                 )
             })
             .collect();
@@ -247,7 +246,7 @@ impl Layers {
 
     fn flags(&mut self, inputs: &Inputs<'_>) {
         for (key, value) in &inputs.flags {
-            if self.known.contains(key) {
+            if self.defaults.contains_key(key) {
                 self.text(key, value, Source::Flag);
             } else {
                 self.fault(Source::Flag, key, "is not a key of jatis");
@@ -256,16 +255,13 @@ impl Layers {
     }
 
     /// A value from where everything is text: kept as text where the default is text, so that the
-    /// password 0123 stays one; read as YAML elsewhere.
+    /// password 0123 stays one; taken apart at commas where it is a list, unless it is written as
+    /// one; read as YAML elsewhere.
     fn text(&mut self, key: &str, text: &str, source: Source) {
-        let is_text = self
-            .values
-            .get(key)
-            .is_some_and(|(value, _)| value.is_string());
-        let value = if is_text {
-            Ok(Value::String(text.to_owned()))
-        } else {
-            parse(text)
+        let value = match self.defaults.get(key) {
+            Some(Value::String(_)) => Ok(Value::String(text.to_owned())),
+            Some(Value::Sequence(_)) if !text.trim_start().starts_with('[') => Ok(list(text)),
+            _ => parse(text),
         };
         match value {
             Ok(value) => drop(self.values.insert(key.to_owned(), (value, source))),
@@ -275,7 +271,8 @@ impl Layers {
 
     /// Tries each changed value alone among the defaults: whatever then fails is its fault. The
     /// default takes its place, so that the rules can be held against the rest.
-    fn check_types(&mut self, defaults: &BTreeMap<String, Value>) {
+    fn check_types(&mut self) {
+        let defaults = self.defaults;
         let changed: Vec<_> = self
             .values
             .iter()
@@ -366,13 +363,26 @@ fn parse(text: &str) -> Result<Value, serde_yaml::Error> {
     serde_yaml::from_str(text)
 }
 
+/// The parts between commas; nothing is an empty list.
+fn list(text: &str) -> Value {
+    let parts = text.split(',').map(str::trim);
+    let parts = parts.filter(|part| !part.is_empty());
+    Value::Sequence(parts.map(Value::from).collect())
+}
+
+/// A value on one line.
 fn shown(key: &str, value: &Value) -> String {
     let empty = value.as_str().is_some_and(str::is_empty);
     if SECRETS.contains(&key) && !empty {
         return "[redacted]".to_owned();
     }
-    serde_yaml::to_string(value)
-        .map_or_else(|error| error.to_string(), |text| text.trim_end().to_owned())
+    let text = if value.is_sequence() {
+        // A list as JSON is a list as YAML too.
+        serde_json::to_string(value).map_err(|error| error.to_string())
+    } else {
+        serde_yaml::to_string(value).map_err(|error| error.to_string())
+    };
+    text.map_or_else(|error| error, |text| text.trim_end().to_owned())
 }
 
 /// A tree of sections as `section.key` → value.

@@ -139,6 +139,78 @@ fn a_text_that_looks_like_a_number_stays_text() {
 }
 
 #[test]
+fn a_list_comes_from_every_source() {
+    let (one, two) = ("https://a.example", "http://localhost:3000");
+    let variable = "JATIS__HTTP__CORS_ORIGINS";
+    let file = "http:\n  cors_origins:\n    - https://a.example\n    - http://localhost:3000\n";
+    let commas = "https://a.example, http://localhost:3000,";
+    let yaml = "[https://a.example, 'http://localhost:3000']";
+    for (file, env, flags, expected) in [
+        ("", &[][..], &[][..], &[][..]),
+        (file, &[], &[], &[one, two]),
+        (file, &[(variable, one)], &[], &[one]),
+        (file, &[(variable, "")], &[], &[]),
+        ("", &[(variable, commas)], &[], &[one, two]),
+        ("", &[(variable, yaml)], &[], &[one, two]),
+        (
+            "",
+            &[(variable, one)],
+            &[("http.cors_origins", two)],
+            &[two],
+        ),
+    ] {
+        let loaded = given(&Given { file, env, flags }).expect("valid");
+        assert_eq!(loaded.config.http.cors_origins, expected, "{file}{env:?}");
+        let (shown, _) = &loaded.origins["http.cors_origins"];
+        let shown = parse(shown).expect("what is shown is YAML");
+        let config = serde_yaml::to_value(expected).expect("texts are YAML");
+        assert_eq!(shown, config, "it is shown on one line");
+    }
+}
+
+#[test]
+fn an_origin_is_written_as_browsers_write_it() {
+    for origin in [
+        "https://app.example.com",
+        "http://127.0.0.1:8080",
+        "http://[::1]:3000",
+        "https://xn--bcher-kva.example",
+    ] {
+        let flags = &[("http.cors_origins", origin)];
+        given(&Given { flags, ..NOTHING }).expect(origin);
+    }
+    for origin in [
+        "*",
+        "null",
+        "app.example.com",
+        "https://app.example.com/",
+        "https://app.example.com/path",
+        "https://app.example.com:443",
+        "https://App.example.com",
+        "https://bücher.example",
+        "https://user@app.example.com",
+        "https://*.example.com",
+        "file:///",
+        "ftp://app.example.com",
+    ] {
+        let flags = &[("http.cors_origins", origin)];
+        assert_eq!(
+            faults(&Given { flags, ..NOTHING }),
+            [format!(
+                "--set: http.cors_origins {origin:?} is not an origin such as https://app.example.com"
+            )]
+        );
+    }
+    let file = "http:\n  cors_origins: https://app.example.com\n";
+    assert_eq!(
+        faults(&Given { file, ..NOTHING }),
+        [
+            "c.yaml:2: http.cors_origins does not fit: invalid type: string \"https://app.example.com\", expected a sequence"
+        ]
+    );
+}
+
+#[test]
 fn every_fault_is_reported_at_once_with_its_place() {
     let file = "workers: many\n\nhttp:\n  listen: 127.0.0.1:1\n  colour: red\nmessages: {wait_for_store: 5}\nrabbitmq:\n";
     let env = &[

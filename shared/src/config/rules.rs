@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use url::Url;
+
 use super::{AuthMode, Config, SslMode};
 
 /// A fault of one key.
@@ -17,6 +19,7 @@ pub(super) fn breaches(config: &Config) -> Vec<Breach> {
     order(config, &mut found);
     urls(config, &mut found);
     tls(config, &mut found);
+    origins(config, &mut found);
     exposure(config, &mut found);
     found
 }
@@ -400,6 +403,25 @@ fn tls(config: &Config, found: &mut Vec<Breach>) {
             }
         }
     }
+}
+
+fn origins(config: &Config, found: &mut Vec<Breach>) {
+    for origin in &config.http.cors_origins {
+        if !is_origin(origin) {
+            found.push(Breach {
+                key: "http.cors_origins",
+                detail: format!("{origin:?} is not an origin such as https://app.example.com"),
+            });
+        }
+    }
+}
+
+/// Whether a browser can send this text as the origin of a web page, since they are compared byte
+/// by byte. A `*` could stand in a name, but is surely meant otherwise.
+fn is_origin(text: &str) -> bool {
+    let written = Url::parse(text).map(|url| url.origin().ascii_serialization());
+    let is_web = text.starts_with("http://") || text.starts_with("https://");
+    is_web && !text.contains('*') && written.is_ok_and(|written| written == text)
 }
 
 fn exposure(config: &Config, found: &mut Vec<Breach>) {

@@ -22,6 +22,7 @@ pub use server::{BindError, Server};
 mod answer;
 mod api;
 pub mod auth;
+mod cors;
 mod decode;
 mod endpoint;
 mod messages;

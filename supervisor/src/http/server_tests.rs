@@ -22,6 +22,7 @@ impl Running {
             request_timeout: Duration::from_secs(5),
             header_timeout,
             max_connections,
+            cors_origins: Vec::new(),
         };
         let server = Server::bind(&http).await.unwrap();
         let (address, shutdown) = (server.local_addr(), CancellationToken::new());
@@ -79,6 +80,7 @@ async fn a_taken_port_is_named_with_a_way_out() {
         request_timeout: SOON,
         header_timeout: SOON,
         max_connections: 8,
+        cors_origins: Vec::new(),
     };
     let error = Server::bind(&http).await.unwrap_err().to_string();
     let port = running.address.port();

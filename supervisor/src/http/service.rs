@@ -29,6 +29,7 @@ use super::{
     answer::{self, Answer},
     api::{self, Routing},
     auth::Auth,
+    cors::Cors,
     endpoint::{Access, Body, Call},
     paths::{Found, Named, Place, Places},
     problem::{Code, Problem},
@@ -49,6 +50,7 @@ pub(crate) struct Front {
     router: Routing,
     auth: Auth,
     metrics: Metrics,
+    cors: Cors,
     max_body_bytes: usize,
     request_timeout: Duration,
 }
@@ -72,6 +74,7 @@ impl Front {
             router,
             auth,
             metrics,
+            cors: Cors::new(&http.cors_origins),
             max_body_bytes: usize::try_from(http.max_body_bytes).unwrap_or(usize::MAX),
             request_timeout: http.request_timeout,
         }
@@ -102,6 +105,7 @@ impl Front {
         B::Error: Into<BoxError>,
     {
         let method = label(request.method());
+        let asked = self.cors.asked(request.method(), request.headers());
         let found = self.places.find(request.uri().path(), request.method());
         let endpoint = match &found {
             Ok(Found::Place(place, _)) => place.label.as_str(),
@@ -127,6 +131,7 @@ impl Front {
         if let Some(value) = request_id.header_value() {
             answer.headers_mut().insert(X_REQUEST_ID, value);
         }
+        self.cors.answer(asked, &mut answer);
         let (status, took) = (answer.status(), started.elapsed());
         self.metrics
             .observe_request(method, endpoint, status.as_str(), took);

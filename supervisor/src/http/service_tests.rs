@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeMap,
     convert::Infallible,
     pin::Pin,
     task::{Context, Poll},
@@ -13,7 +14,11 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
-    super::auth::{Role, mint},
+    super::{
+        auth::{Role, mint},
+        prefer::PREFERENCE_APPLIED,
+        tenants::X_NEXT_CURSOR,
+    },
     *,
 };
 
@@ -21,6 +26,8 @@ const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const TENANT: &str = "00000000-0000-0000-0000-000000000007";
 const OTHER: &str = "00000000-0000-0000-0000-000000000008";
 const MAX_BODY_BYTES: u32 = 1024;
+/// The origin whose pages may use the API.
+const PAGE: &str = "https://app.example.com";
 
 /// The service over handlers that answer with what reached them: route, tenant and body's length.
 fn front() -> Front {
@@ -50,6 +57,7 @@ pub(crate) fn front_within(request_timeout: Duration) -> Front {
         request_timeout,
         header_timeout: Duration::from_secs(10),
         max_connections: 1,
+        cors_origins: vec![PAGE.to_owned()],
     };
     Front::over(places, router.unwrap(), auth, Metrics::new(), &http)
 }
@@ -60,7 +68,7 @@ fn bearer(role: Role) -> String {
     format!("Bearer {token}")
 }
 
-fn admin() -> String {
+pub(crate) fn admin() -> String {
     bearer(Role::Admin)
 }
 
@@ -322,6 +330,84 @@ async fn a_requests_id_is_taken_and_given_back() {
         .body(Full::<Bytes>::default());
     let answer = front().answer(request.unwrap()).await;
     assert_eq!(answer.headers()[X_REQUEST_ID], "my-id");
+}
+
+/// The answer's headers about other origins, by name.
+async fn of_other_origins(
+    method: &str,
+    uri: &str,
+    sent: &[(&str, &str)],
+) -> (u16, BTreeMap<String, String>) {
+    let request = sent
+        .iter()
+        .fold(request(method, uri, None), |request, (name, value)| {
+            request.header(*name, *value)
+        });
+    let answer = front()
+        .answer(request.body(Full::<Bytes>::default()).unwrap())
+        .await;
+    let headers = answer.headers().iter();
+    let headers = headers
+        .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+        .filter(|(name, _)| name.starts_with("access-control-") || name == "vary");
+    (answer.status().as_u16(), headers.collect())
+}
+
+#[tokio::test]
+async fn a_page_of_a_listed_origin_reads_answers_and_refusals() {
+    for (method, uri, origin, status, allowed) in [
+        ("GET", "/livez", PAGE, 200, true),
+        ("GET", "/tenants", PAGE, 401, true),
+        ("GET", "/nowhere", PAGE, 404, true),
+        ("PATCH", "/livez", PAGE, 405, true),
+        ("GET", "/%zz", PAGE, 400, true),
+        ("GET", "/livez", "https://other.example", 200, false),
+    ] {
+        let (found, headers) = of_other_origins(method, uri, &[("origin", origin)]).await;
+        assert_eq!(found, status, "{method} {uri}");
+        assert_eq!(headers["vary"], "Origin", "{method} {uri}");
+        let origin = headers.get("access-control-allow-origin");
+        assert_eq!(origin.map(String::as_str), allowed.then_some(PAGE), "{uri}");
+        let exposed = headers.get("access-control-expose-headers");
+        assert_eq!(exposed.is_some(), allowed, "{method} {uri}");
+        if let Some(exposed) = exposed {
+            let exposed = exposed.to_lowercase();
+            for header in [&X_REQUEST_ID, &PREFERENCE_APPLIED, &X_NEXT_CURSOR] {
+                assert!(exposed.contains(header.as_str()), "{header}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_preflight_needs_no_token_and_tells_what_the_path_takes() {
+    let asks = ("access-control-request-method", "PUT");
+    let (status, headers) =
+        of_other_origins("OPTIONS", "/tenants", &[("origin", PAGE), asks]).await;
+    assert_eq!(status, 204);
+    let expected = [
+        (
+            "access-control-allow-headers",
+            "Authorization, Content-Type, Prefer, X-Request-Id",
+        ),
+        ("access-control-allow-methods", "POST, GET, HEAD, OPTIONS"),
+        ("access-control-allow-origin", PAGE),
+        ("access-control-max-age", "7200"),
+        ("vary", "Origin"),
+    ];
+    let headers: Vec<(&str, &str)> = headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    assert_eq!(headers, expected);
+
+    let sent = [("origin", "https://other.example"), asks];
+    let (status, headers) = of_other_origins("OPTIONS", "/tenants", &sent).await;
+    assert_eq!((status, headers.len()), (204, 1), "{headers:?}");
+    let sent = [("origin", PAGE), asks];
+    let (status, headers) = of_other_origins("OPTIONS", "/nowhere", &sent).await;
+    assert_eq!(status, 404);
+    assert!(!headers.contains_key("access-control-allow-methods"));
 }
 
 #[tokio::test]

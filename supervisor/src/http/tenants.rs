@@ -28,7 +28,7 @@ pub(super) const MAX_NAME_CHARS: usize = 255;
 const ANSWERING: u32 = 10;
 const MAX_LIMIT: u16 = 1000;
 const DEFAULT_LIMIT: u16 = 100;
-const X_NEXT_CURSOR: HeaderName = HeaderName::from_static("x-next-cursor");
+pub(super) const X_NEXT_CURSOR: HeaderName = HeaderName::from_static("x-next-cursor");
 /// The first byte of a cursor of this list: its version, and that it is not one of messages.
 const CURSOR_VERSION: u8 = 0x81;
 
