@@ -157,6 +157,8 @@ pub struct Http {
     pub request_timeout: Duration,
     #[serde(with = "duration")]
     pub header_timeout: Duration,
+    #[serde(with = "duration")]
+    pub idle_timeout: Duration,
     pub max_connections: u32,
     /// As browsers write them in the header `Origin`.
     pub cors_origins: Vec<String>,

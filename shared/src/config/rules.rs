@@ -212,6 +212,7 @@ fn bounds(config: &Config, found: &mut Vec<Breach>) {
         ("database.janitor_min", c.database.janitor_min),
         ("http.request_timeout", c.http.request_timeout),
         ("http.header_timeout", c.http.header_timeout),
+        ("http.idle_timeout", c.http.idle_timeout),
         ("messages.publish_timeout", c.messages.publish_timeout),
         ("sweep.interval", c.sweep.interval),
         ("worker.probe_min", c.worker.probe_min),

@@ -29,6 +29,7 @@ mod messages;
 pub mod openapi;
 pub mod ops;
 mod paths;
+mod patience;
 mod prefer;
 pub mod problem;
 mod query;

@@ -3,17 +3,7 @@
 //! Every connection and every HTTP/2 stream is a task of one tracker. A stop closes the listener,
 //! lets what is under way finish, and then waits for all of them.
 
-use std::{
-    convert::Infallible,
-    io,
-    net::SocketAddr,
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use hyper::{Request, body::Incoming, rt::Executor, service::service_fn};
 use hyper_util::{
@@ -21,14 +11,20 @@ use hyper_util::{
     server::conn::auto,
 };
 use jatis_shared::config::Http;
+use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{io::InspectReader, sync::CancellationToken, task::TaskTracker};
 
-use super::{App, service::Front};
+use super::{
+    App,
+    patience::{Course, Limits, Verdict},
+    service::Front,
+};
 
 /// Pause after the system gave no connection though one was there (no file descriptor is free,
 /// say), so that the loop does not spin until it can.
@@ -100,7 +96,7 @@ impl Server {
         let connections = Connections {
             front: Arc::new(front),
             builder: builder(&http, tasks.clone()),
-            header_timeout: http.header_timeout,
+            limits: limits(&http),
             shutdown: shutdown.clone(),
             abort: tasks.abort.clone(),
         };
@@ -155,12 +151,17 @@ impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Tasks {
     }
 }
 
+const fn limits(http: &Http) -> Limits {
+    Limits {
+        header: http.header_timeout,
+        idle: http.idle_timeout,
+    }
+}
+
 fn builder(http: &Http, tasks: Tasks) -> auto::Builder<Tasks> {
     let mut builder = auto::Builder::new(tasks);
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(http.header_timeout);
+    // Its timer is not used: see `patience`.
+    builder.http1().header_read_timeout(None);
     // A peer that is gone without a word is noticed by its missing answer to a ping.
     builder
         .http2()
@@ -175,7 +176,7 @@ fn builder(http: &Http, tasks: Tasks) -> auto::Builder<Tasks> {
 struct Connections {
     front: Arc<Front>,
     builder: auto::Builder<Tasks>,
-    header_timeout: Duration,
+    limits: Limits,
     shutdown: CancellationToken,
     abort: CancellationToken,
 }
@@ -217,18 +218,36 @@ impl Connections {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection keeps its delay: {error}");
         }
-        let (front, asked) = (self.front, Arc::new(AtomicBool::new(false)));
-        let mark = Arc::clone(&asked);
+        // A client that takes nothing of its answer.
+        let idle = u32::try_from(self.limits.idle.as_millis()).unwrap_or(u32::MAX);
+        if let Err(error) = set_tcp_user_timeout(&stream, idle) {
+            tracing::debug!(%error, "a connection is not watched: {error}");
+        }
+        self.carry(stream).await;
+    }
+
+    async fn carry(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let (front, limits) = (self.front, self.limits);
+        let course = Course::new(Instant::now());
+        let seen = course.clone();
+        let stream = InspectReader::new(stream, move |bytes: &[u8]| {
+            if !bytes.is_empty() {
+                seen.received(Instant::now());
+            }
+        });
+        let begun = course.clone();
         let service = service_fn(move |request: Request<Incoming>| {
-            mark.store(true, Ordering::Relaxed);
+            let under_way = begun.begin(request.version());
             let front = Arc::clone(&front);
-            async move { Ok::<_, Infallible>(front.answer(request).await) }
+            async move {
+                let answer = front.answer(request).await;
+                drop(under_way);
+                Ok::<_, Infallible>(answer)
+            }
         });
         let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
-        // The library's own timeout begins when it has seen which version of HTTP is spoken; a
-        // client that never says so is not kept.
-        let mut first_head = pin!(sleep(self.header_timeout));
-        let (mut waiting, mut serving) = (true, true);
+        let mut look = pin!(sleep_until(Instant::now()));
+        let mut serving = true;
         loop {
             tokio::select! {
                 ended = connection.as_mut() => {
@@ -237,12 +256,14 @@ impl Connections {
                     }
                     return;
                 }
-                () = &mut first_head, if waiting => {
-                    waiting = false;
-                    if !asked.load(Ordering::Relaxed) {
-                        return;
+                () = look.as_mut() => match course.verdict(limits, Instant::now()) {
+                    Verdict::Wait(until) => look.as_mut().reset(until),
+                    Verdict::Close => {
+                        connection.as_mut().graceful_shutdown();
+                        look.as_mut().reset(Instant::now() + limits.header);
                     }
-                }
+                    Verdict::Cut => return,
+                },
                 () = self.shutdown.cancelled(), if serving => {
                     serving = false;
                     connection.as_mut().graceful_shutdown();

@@ -1,12 +1,31 @@
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioExecutor;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     task::JoinHandle,
 };
 
-use super::{super::service::tests::front_within, *};
+use super::{
+    super::service::tests::{admin, front_within},
+    *,
+};
 
 /// Longest wait of a test for something that must happen.
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
+
+/// Patient with everything.
+fn http() -> Http {
+    Http {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        max_body_bytes: 1024,
+        request_timeout: SOON,
+        header_timeout: SOON,
+        idle_timeout: SOON,
+        max_connections: 8,
+        cors_origins: Vec::new(),
+    }
+}
 
 struct Running {
     address: SocketAddr,
@@ -17,13 +36,16 @@ struct Running {
 impl Running {
     async fn start(header_timeout: Duration, max_connections: u32) -> Self {
         let http = Http {
-            listen: "127.0.0.1:0".parse().unwrap(),
-            max_body_bytes: 1024,
             request_timeout: Duration::from_secs(5),
             header_timeout,
+            idle_timeout: SOON,
             max_connections,
-            cors_origins: Vec::new(),
+            ..http()
         };
+        Self::with(http).await
+    }
+
+    async fn with(http: Http) -> Self {
         let server = Server::bind(&http).await.unwrap();
         let (address, shutdown) = (server.local_addr(), CancellationToken::new());
         let front = front_within(http.request_timeout);
@@ -46,7 +68,7 @@ impl Running {
 }
 
 /// Everything the server sends until it closes.
-async fn rest(stream: &mut TcpStream) -> String {
+async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut bytes = Vec::new();
     let reading = stream.read_to_end(&mut bytes);
     timeout(SOON, reading).await.unwrap().unwrap();
@@ -54,10 +76,11 @@ async fn rest(stream: &mut TcpStream) -> String {
 }
 
 /// One answer's head and body, by its Content-Length.
-async fn answer(stream: &mut TcpStream) -> String {
+async fn answer(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut text = String::new();
     loop {
-        let byte = timeout(SOON, stream.read_u8()).await.unwrap().unwrap();
+        let byte = timeout(2 * REQUEST_TIMEOUT, stream.read_u8()).await;
+        let byte = byte.unwrap().unwrap();
         text.push(char::from(byte));
         let Some((head, body)) = text.split_once("\r\n\r\n") else {
             continue;
@@ -76,11 +99,7 @@ async fn a_taken_port_is_named_with_a_way_out() {
     let running = Running::start(SOON, 8).await;
     let mut http = Http {
         listen: running.address,
-        max_body_bytes: 1024,
-        request_timeout: SOON,
-        header_timeout: SOON,
-        max_connections: 8,
-        cors_origins: Vec::new(),
+        ..http()
     };
     let error = Server::bind(&http).await.unwrap_err().to_string();
     let port = running.address.port();
@@ -177,4 +196,133 @@ async fn no_more_connections_are_served_than_allowed() {
     let told = answer(&mut second).await;
     assert!(told.starts_with("HTTP/1.1 200"), "{told}");
     running.stop().await;
+}
+
+/// A client that takes no answer, and asks until it is cut off.
+#[tokio::test]
+async fn a_client_that_takes_nothing_of_its_answers_is_not_kept() {
+    let running = Running::with(Http {
+        idle_timeout: Duration::from_millis(200),
+        ..http()
+    })
+    .await;
+    let mut stream = running.connect().await;
+    let asking = async {
+        while stream
+            .write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            .await
+            .is_ok()
+        {}
+    };
+    timeout(SOON, asking).await.expect("it is cut off");
+    running.stop().await;
+}
+
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// A connection in memory, whose waits take no time while the clock is paused.
+fn carried() -> (DuplexStream, JoinHandle<()>) {
+    let http = Http {
+        request_timeout: REQUEST_TIMEOUT,
+        header_timeout: HEADER_TIMEOUT,
+        idle_timeout: IDLE_TIMEOUT,
+        ..http()
+    };
+    let tasks = Tasks::default();
+    let connections = Connections {
+        front: Arc::new(front_within(http.request_timeout)),
+        builder: builder(&http, tasks.clone()),
+        limits: limits(&http),
+        shutdown: CancellationToken::new(),
+        abort: tasks.abort,
+    };
+    let (client, server) = duplex(64 * 1024);
+    (client, tokio::spawn(connections.carry(server)))
+}
+
+async fn ask(stream: &mut DuplexStream) {
+    stream
+        .write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
+    let told = answer(stream).await;
+    assert!(told.starts_with("HTTP/1.1 200"), "{told}");
+}
+
+/// What the server still sends, and after how many seconds it closes.
+async fn end(mut stream: DuplexStream, since: Instant) -> (String, u64) {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).await.unwrap();
+    (String::from_utf8(bytes).unwrap(), since.elapsed().as_secs())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kept_connection_rests_for_longer_than_a_head_may_take() {
+    let (mut stream, carrying) = carried();
+    ask(&mut stream).await;
+    sleep(IDLE_TIMEOUT - Duration::from_secs(1)).await;
+    ask(&mut stream).await;
+    let (told, seconds) = end(stream, Instant::now()).await;
+    assert_eq!((told.as_str(), seconds), ("", IDLE_TIMEOUT.as_secs()));
+    carrying.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_drags_on_is_cut_however_long_the_connection_may_rest() {
+    for begun_after in [None, Some(Duration::from_secs(50))] {
+        let (mut stream, carrying) = carried();
+        if let Some(pause) = begun_after {
+            ask(&mut stream).await;
+            sleep(pause).await;
+        }
+        let begun = Instant::now();
+        stream.write_all(b"GET /livez HT").await.unwrap();
+        sleep(HEADER_TIMEOUT / 2).await;
+        stream.write_all(b"TP/1.1\r\n").await.unwrap();
+        let (told, seconds) = end(stream, begun).await;
+        assert_eq!((told.as_str(), seconds), ("", HEADER_TIMEOUT.as_secs()));
+        carrying.await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_may_take_longer_than_heads_and_rests() {
+    let (mut stream, carrying) = carried();
+    ask(&mut stream).await;
+    let head = format!(
+        "POST /tenants HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\n\
+         Content-Type: application/json\r\nContent-Length: 9\r\n\r\n",
+        admin()
+    );
+    let begun = Instant::now();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let told = answer(&mut stream).await;
+    assert!(told.starts_with("HTTP/1.1 408"), "{told}");
+    assert_eq!(begun.elapsed().as_secs(), REQUEST_TIMEOUT.as_secs());
+    drop(stream);
+    carrying.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn pings_do_not_keep_a_connection_of_http_2() {
+    let (stream, carrying) = carried();
+    let (mut sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(HEADER_TIMEOUT / 2)
+        .keep_alive_while_idle(true)
+        .handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    let connection = tokio::spawn(connection);
+    let request = Request::builder().uri("http://x/livez");
+    let request = request.body(Empty::<Bytes>::new()).unwrap();
+    let told = sender.send_request(request).await.unwrap();
+    assert_eq!(told.status(), 200);
+    told.into_body().collect().await.unwrap();
+    let since = Instant::now();
+    connection.await.unwrap().unwrap();
+    assert_eq!(since.elapsed().as_secs(), IDLE_TIMEOUT.as_secs());
+    carrying.await.unwrap();
 }

@@ -56,6 +56,7 @@ pub(crate) fn front_within(request_timeout: Duration) -> Front {
         max_body_bytes: MAX_BODY_BYTES,
         request_timeout,
         header_timeout: Duration::from_secs(10),
+        idle_timeout: Duration::from_secs(75),
         max_connections: 1,
         cors_origins: vec![PAGE.to_owned()],
     };
