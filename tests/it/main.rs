@@ -60,6 +60,8 @@ mod second_supervisor;
 #[cfg(test)]
 mod statistics;
 #[cfg(test)]
+mod swagger;
+#[cfg(test)]
 mod sweeps;
 #[cfg(test)]
 mod tenant_changes;

@@ -8,7 +8,7 @@ pub(super) fn print(out: &mut impl Write, api: &str, token: &str) -> io::Result<
         out,
         "
 jatis serves at {api}
-Describe itself:     {api}/openapi.json
+Read and try it out: {api}/swagger/index.html
 An admin's token (valid for a day; make another with: jatis token):
 {token}
 

@@ -23,7 +23,7 @@ use super::{
     paths::Places,
     problem::Problem,
     request_id::RequestId,
-    stats, tenant_changes, tenants,
+    stats, swagger, tenant_changes, tenants,
 };
 
 /// Every route of jatis. What is not in this table does not exist: the router, the authorisation
@@ -48,6 +48,8 @@ pub(crate) const ROUTES: &[Route] = &[
     Route::of::<ops::Ready>(),
     Route::of::<ops::Scrape>(),
     Route::of::<ops::Document>(),
+    Route::of::<swagger::Page>(),
+    Route::of::<swagger::Asset>(),
     Route::of::<ops::Index>(),
 ];
 

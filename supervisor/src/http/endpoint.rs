@@ -108,6 +108,8 @@ pub(crate) struct Call {
     pub(crate) tenant: Option<TenantId>,
     /// The message that the path names.
     pub(crate) message: Option<MessageId>,
+    /// The file that the path names.
+    pub(crate) asset: Option<String>,
     /// The path as requested.
     pub(crate) path: String,
     /// What stood behind the `?`, as requested.

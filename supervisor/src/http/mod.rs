@@ -37,6 +37,7 @@ mod request_id;
 pub mod server;
 mod service;
 mod stats;
+mod swagger;
 mod tenant_changes;
 mod tenant_view;
 mod tenants;

@@ -246,6 +246,10 @@ fn operation(route: &Route, path: &str, alias: usize, schemas: &mut SchemaGenera
             description.parameter("id", "path", text, schema);
         }
     }
+    if path.contains("{asset}") {
+        let schema = description.schemas.subschema_for::<String>();
+        description.parameter("asset", "path", "The file's name.", schema);
+    }
     (route.describe)(&mut description);
     description.add_problems();
     let mut operation = description.operation;
@@ -267,7 +271,7 @@ fn implied(route: &Route, path: &str) -> Vec<Code> {
         Code::InternalError,
         Code::RequestTimeout,
     ];
-    if path.contains('{') {
+    if path.contains("{tenant}") || path.contains("{message}") {
         codes.push(Code::InvalidId);
     }
     match route.access {

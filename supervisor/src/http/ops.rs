@@ -90,6 +90,7 @@ struct Links {
     tenants: &'static str,
     messages: &'static str,
     openapi: &'static str,
+    swagger: &'static str,
     health: &'static str,
     metrics: &'static str,
 }
@@ -285,6 +286,7 @@ impl Endpoint for Index {
                 tenants: "/api/v1/tenants",
                 messages: "/api/v1/messages",
                 openapi: "/openapi.json",
+                swagger: "/swagger/index.html",
                 health: "/health",
                 metrics: "/metrics",
             },

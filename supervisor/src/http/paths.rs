@@ -19,6 +19,7 @@ enum Segment {
     Literal(&'static str),
     Tenant,
     Message,
+    Asset,
 }
 
 /// A path under which a route is found.
@@ -39,6 +40,7 @@ pub(crate) struct Places(Vec<Place>);
 pub(crate) struct Named {
     pub(crate) tenant: Option<String>,
     pub(crate) message: Option<String>,
+    pub(crate) asset: Option<String>,
 }
 
 /// What was found at a path.
@@ -91,7 +93,11 @@ impl Places {
                 return Ok(Found::Place(place, named));
             }
             label = label.or(Some(place.label.as_str()));
-            allowed.extend(methods.iter().map(Method::as_str));
+            for method in methods {
+                if !allowed.contains(&method.as_str()) {
+                    allowed.push(method.as_str());
+                }
+            }
         }
         Ok(label.map_or(Found::Nothing, |label| {
             allowed.push(Method::OPTIONS.as_str());
@@ -114,9 +120,12 @@ impl Place {
                 Segment::Literal(literal) if *literal != text.as_ref() => return None,
                 Segment::Literal(_) => {}
                 // The router's parameters have at least one character too.
-                Segment::Tenant | Segment::Message if text.is_empty() => return None,
+                Segment::Tenant | Segment::Message | Segment::Asset if text.is_empty() => {
+                    return None;
+                }
                 Segment::Tenant => named.tenant = Some(text.to_string()),
                 Segment::Message => named.message = Some(text.to_string()),
+                Segment::Asset => named.asset = Some(text.to_string()),
             }
         }
         Some(named)
@@ -140,6 +149,7 @@ fn place(route: &'static Route, prefix: &'static str, path: &'static str) -> Pla
     let segments = split(prefix).chain(split(path)).map(|text| match text {
         "{tenant}" => Segment::Tenant,
         "{message}" => Segment::Message,
+        "{asset}" => Segment::Asset,
         text => Segment::Literal(text),
     });
     Place {
@@ -214,6 +224,18 @@ mod tests {
                 &format!("/messages/{ID}"),
                 format!("/api/v1/messages/{{id}} message {ID}"),
             ),
+            (Method::GET, "/swagger/", "/swagger/index.html".to_owned()),
+            (
+                Method::GET,
+                "/swagger/swagger-ui.css",
+                "/swagger/{asset}".to_owned(),
+            ),
+            (
+                Method::PUT,
+                "/swagger/index.html",
+                "/swagger/index.html: GET, HEAD, OPTIONS".to_owned(),
+            ),
+            (Method::GET, "/swagger/a/b", "nothing".to_owned()),
             (Method::GET, "/api/v1/health", "nothing".to_owned()),
             (Method::GET, "/tenants//", "nothing".to_owned()),
             (Method::GET, "//tenants", "nothing".to_owned()),

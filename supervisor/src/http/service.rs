@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{
     HeaderMap, Method, Request, StatusCode,
-    header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue},
+    header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS},
     http::request::Parts,
     service::Service,
 };
@@ -128,9 +128,12 @@ impl Front {
             Err(problem) => Err(problem),
         };
         let mut answer = outcome.unwrap_or_else(|problem| problem.into_answer(&request_id));
+        let headers = answer.headers_mut();
         if let Some(value) = request_id.header_value() {
-            answer.headers_mut().insert(X_REQUEST_ID, value);
+            headers.insert(X_REQUEST_ID, value);
         }
+        // What clients have sent is not to be taken for a page or a script.
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         self.cors.answer(asked, &mut answer);
         let (status, took) = (answer.status(), started.elapsed());
         self.metrics
@@ -209,6 +212,7 @@ impl Front {
         Ok(Call {
             tenant: tenant.or_else(|| caller.as_ref()?.tenant()),
             message: message.map(MessageId::from),
+            asset: named.asset,
             path: parts.uri.path().to_owned(),
             raw_query: raw_query.to_owned(),
             query,

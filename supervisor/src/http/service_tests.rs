@@ -149,7 +149,8 @@ async fn every_place_reaches_its_own_route_through_the_router() {
         let path = place
             .router_path
             .replace(":tenant", TENANT)
-            .replace(":message", OTHER);
+            .replace(":message", OTHER)
+            .replace(":asset", "index.css");
         for path in [path.clone(), format!("{path}/")] {
             let path = path.replace("//", "/");
             let method = place.route.verb.methods()[0].as_str();
