@@ -214,6 +214,9 @@ pub struct Sweep {
     pub amqp_keys_after: Duration,
 }
 
+/// The most pool threads that a worker can be configured to have.
+pub const MAX_THREADS: u16 = 100;
+
 /// `worker`: the pipeline of one tenant.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Worker {

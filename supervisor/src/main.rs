@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io::stdout, process::ExitCode};
 
 use anyhow::Context;
 use clap::Parser;
-use jatis::cli::{Cli, ConfigVerb, Exit, Verb, config, migrate, serve, sources, token};
+use jatis::cli::{Cli, ConfigVerb, Exit, Verb, config, migrate, openapi, serve, sources, token};
 use tokio::runtime::Runtime;
 
 /// Threads of the supervisor's runtime: it moves bytes between sockets, and its processors belong
@@ -26,18 +26,19 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         reason = "main is where the environment is read"
     )]
     let env: BTreeMap<String, String> = std::env::vars().collect();
-    let setup = sources::setup(&cli.sources, env)?;
+    let setup = || sources::setup(&cli.sources, env);
     match cli.verb {
-        Verb::Serve { welcome } => runtime()?.block_on(serve::serve(setup, welcome))?,
+        Verb::Serve { welcome } => runtime()?.block_on(serve::serve(setup()?, welcome))?,
         Verb::Migrate { check: false } => {
-            return Ok(runtime()?.block_on(migrate::run(&setup, &mut stdout()))?);
+            return Ok(runtime()?.block_on(migrate::run(&setup()?, &mut stdout()))?);
         }
         Verb::Migrate { check: true } => {
-            return Ok(runtime()?.block_on(migrate::check(&setup, &mut stdout()))?);
+            return Ok(runtime()?.block_on(migrate::check(&setup()?, &mut stdout()))?);
         }
-        Verb::Token(arguments) => token::print(&setup, &arguments, &mut stdout())?,
-        Verb::Config(ConfigVerb::Check) => config::check(&setup, &mut stdout())?,
-        Verb::Config(ConfigVerb::Show) => config::show(&setup, &mut stdout())?,
+        Verb::Token(arguments) => token::print(&setup()?, &arguments, &mut stdout())?,
+        Verb::Config(ConfigVerb::Check) => config::check(&setup()?, &mut stdout())?,
+        Verb::Config(ConfigVerb::Show) => config::show(&setup()?, &mut stdout())?,
+        Verb::Openapi => openapi::print(&mut stdout())?,
     }
     Ok(Exit::Done)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::{AuthMode, Config, SslMode};
+use super::{AuthMode, Config, MAX_THREADS, SslMode};
 
 /// A fault of one key.
 pub(super) struct Breach {
@@ -28,7 +28,7 @@ pub(super) fn breaches(config: &Config) -> Vec<Breach> {
 fn bounds(config: &Config, found: &mut Vec<Breach>) {
     let c = config;
     for (key, value, min, max) in [
-        ("workers", u64::from(c.workers), 1, 100),
+        ("workers", u64::from(c.workers), 1, u64::from(MAX_THREADS)),
         (
             "rabbitmq.publisher_connections",
             u64::from(c.rabbitmq.publisher_connections),
@@ -136,7 +136,7 @@ fn bounds(config: &Config, found: &mut Vec<Breach>) {
             "worker.max_threads",
             u64::from(c.worker.max_threads),
             1,
-            100,
+            u64::from(MAX_THREADS),
         ),
         (
             "worker.max_batch_rows",

@@ -8,6 +8,7 @@ use jiff::{Span, SpanRelativeTo};
 
 pub mod config;
 pub mod migrate;
+pub mod openapi;
 mod reload;
 pub mod secret;
 pub mod serve;
@@ -56,6 +57,8 @@ pub enum Verb {
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigVerb),
+    /// Print the API's OpenAPI document; no configuration is read
+    Openapi,
 }
 
 /// What the token shall allow.

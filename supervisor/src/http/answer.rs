@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use schemars::{
     JsonSchema,
     r#gen::SchemaGenerator,
-    schema::{InstanceType, Schema, SchemaObject},
+    schema::{InstanceType, Schema, SchemaObject, StringValidation},
 };
 use serde::{Serialize, Serializer};
 
@@ -76,12 +76,40 @@ impl JsonSchema for Time {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let digits = StringValidation {
+            pattern: Some(r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z$".to_owned()),
+            ..StringValidation::default()
+        };
         SchemaObject {
-            instance_type: Some(InstanceType::String.into()),
-            format: Some("date-time".to_owned()),
-            ..SchemaObject::default()
+            string: Some(Box::new(digits)),
+            ..date_time()
         }
         .into()
+    }
+}
+
+/// A time as clients may write it: RFC 3339.
+pub(crate) struct When;
+
+impl JsonSchema for When {
+    fn is_referenceable() -> bool {
+        false
+    }
+
+    fn schema_name() -> String {
+        "When".to_owned()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        date_time().into()
+    }
+}
+
+fn date_time() -> SchemaObject {
+    SchemaObject {
+        instance_type: Some(InstanceType::String.into()),
+        format: Some("date-time".to_owned()),
+        ..SchemaObject::default()
     }
 }
 

@@ -19,18 +19,18 @@ use super::{
     App,
     answer::Answer,
     endpoint::{Call, Route},
-    messages, ops,
+    health, messages, ops,
     paths::Places,
     problem::Problem,
     request_id::RequestId,
-    stats, swagger, tenant_changes, tenants,
+    stats, swagger, tenant_changes, tenant_list, tenants,
 };
 
 /// Every route of jatis. What is not in this table does not exist: the router, the authorisation
 /// and the OpenAPI document are made from it.
 pub(crate) const ROUTES: &[Route] = &[
     Route::of::<tenants::Create>(),
-    Route::of::<tenants::List>(),
+    Route::of::<tenant_list::List>(),
     Route::of::<tenants::Show>(),
     Route::of::<tenant_changes::Upsert>(),
     Route::of::<tenant_changes::Patch>(),
@@ -43,9 +43,9 @@ pub(crate) const ROUTES: &[Route] = &[
     Route::of::<messages::Show>(),
     Route::of::<messages::Delete>(),
     Route::of::<stats::Messages>(),
-    Route::of::<ops::Overall>(),
-    Route::of::<ops::Live>(),
-    Route::of::<ops::Ready>(),
+    Route::of::<health::Overall>(),
+    Route::of::<health::Live>(),
+    Route::of::<health::Ready>(),
     Route::of::<ops::Scrape>(),
     Route::of::<ops::Document>(),
     Route::of::<swagger::Page>(),

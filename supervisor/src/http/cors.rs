@@ -13,22 +13,19 @@ use hyper::{
     },
 };
 
-use super::answer::Answer;
+use super::{answer::Answer, headers::Told};
 
 /// Headers that a page may send; those that need no permission are left out.
 const ALLOWED_HEADERS: HeaderValue =
     HeaderValue::from_static("Authorization, Content-Type, Prefer, X-Request-Id");
-/// Headers of answers that a page may read; those that it may read anyway are left out.
-const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static(
-    "Location, Link, X-Next-Cursor, X-Request-Id, Retry-After, Preference-Applied, \
-     WWW-Authenticate, Allow",
-);
 /// How long a browser need not ask again, seconds: as long as any of them remembers it.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 
 /// The origins whose pages may use the API.
 pub(crate) struct Cors {
     origins: Vec<HeaderValue>,
+    /// Headers of answers that a page may read, besides those that it may read anyway.
+    exposed: HeaderValue,
 }
 
 /// What a browser asks on behalf of a page, if it does.
@@ -46,8 +43,11 @@ impl Cors {
     /// For `http.cors_origins`, whose rules make each of them a header's value.
     pub(crate) fn new(origins: &[String]) -> Self {
         let values = origins.iter().map(|origin| HeaderValue::from_str(origin));
+        let exposed = Told::ALL.map(Told::name).join(", ");
         Self {
             origins: values.filter_map(Result::ok).collect(),
+            // Names of headers are visible ASCII.
+            exposed: HeaderValue::try_from(exposed).unwrap_or(HeaderValue::from_static("")),
         }
     }
 
@@ -77,7 +77,7 @@ impl Cors {
             Asked::Nothing => {}
             Asked::Read(origin) => {
                 headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-                headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED_HEADERS);
+                headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, self.exposed.clone());
             }
             Asked::Preflight(origin) => {
                 headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);

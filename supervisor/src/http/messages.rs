@@ -1,100 +1,39 @@
 //! The routes of messages. A payload passes through as the text it came in: checked once, never
 //! made into a tree.
 
+use std::ops::RangeInclusive;
+
 use hyper::{StatusCode, header::LOCATION};
 use jatis_shared::payload;
 use schemars::JsonSchema;
-use serde::Serialize;
-use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::{
     App,
-    answer::{self, Answer, Time},
+    answer::{self, Answer, When},
     auth::Scope,
     decode,
     endpoint::{Access, Body, Call, Endpoint, Mount, Verb},
-    openapi::Description,
+    headers::Told,
+    message_view::{DeletedView, MessageView, NewMessageBody, PageView},
+    openapi::{Description, Tag},
     paths::API_ROOT,
     prefer::{PREFERENCE_APPLIED, Prefer},
     problem::{Code, Fault, Problem},
     query::Query,
 };
-use crate::messaging::{
-    Message, MessagePage, MessageQuery, MessageStatus, NewMessage, Order, Side, cursor,
-};
+use crate::messaging::{MessageQuery, MessageStatus, NewMessage, Order, cursor};
 
-const MAX_LIMIT: u16 = 1000;
+const LIMITS: RangeInclusive<u16> = 1..=1000;
 const DEFAULT_LIMIT: u16 = 20;
 
-/// What a publish sends; decoded by hand, since the payload is kept as text.
-#[derive(JsonSchema)]
-#[schemars(rename = "NewMessage", deny_unknown_fields)]
-#[expect(dead_code, reason = "describes the body; nothing reads it")]
-struct NewMessageBody {
-    /// Any JSON value that PostgreSQL's jsonb can hold and give back.
-    payload: serde_json::Value,
-}
-
-#[derive(Serialize, JsonSchema)]
-#[schemars(rename = "Message")]
-struct MessageView<'a> {
-    id: Uuid,
-    tenant_id: Uuid,
-    #[schemars(with = "serde_json::Value")]
-    payload: &'a RawValue,
-    /// When it was accepted.
-    created_at: Time,
-    status: StatusWord,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[schemars(rename = "MessageStatus")]
-enum StatusWord {
-    /// It is in the tenant's table.
-    Stored,
-    /// It is in the tenant's queue, safely.
-    Queued,
-}
-
-#[derive(Serialize, JsonSchema)]
-#[schemars(rename = "MessagePage")]
-struct PageView<'a> {
-    data: Vec<MessageView<'a>>,
-    /// The cursor of the page behind this one; null on the last.
-    next_cursor: Option<String>,
-    /// The cursor of the page before this one; null on the first.
-    prev_cursor: Option<String>,
-}
-
-#[derive(Serialize, JsonSchema)]
-#[schemars(rename = "DeletedMessage")]
-struct DeletedView {
-    message: &'static str,
-}
-
+/// `desc`: newest first. `asc`: oldest first.
 #[derive(JsonSchema)]
 #[schemars(rename = "Order", rename_all = "lowercase")]
 #[expect(dead_code, reason = "describes a parameter; nothing makes one")]
 enum OrderWord {
     Desc,
     Asc,
-}
-
-impl<'a> From<&'a Message> for MessageView<'a> {
-    fn from(message: &'a Message) -> Self {
-        Self {
-            id: message.id.uuid(),
-            tenant_id: message.tenant.uuid(),
-            payload: &message.payload,
-            created_at: Time(message.id.created_at()),
-            status: match message.status {
-                MessageStatus::Stored => StatusWord::Stored,
-                MessageStatus::Queued => StatusWord::Queued,
-            },
-        }
-    }
 }
 
 /// `POST /messages/{tenant}`.
@@ -115,17 +54,34 @@ impl Endpoint for Publish {
                  was not worth it or took too long; either way it is not lost. 503 \
                  `publish_uncertain` names the message that may or may not be stored.",
             )
-            .tag("messages")
-            .header::<String>(
+            .tag(Tag::Messages)
+            .header(
                 "Prefer",
                 "RFC 7240. `respond-async`: 202 as soon as the message is safely queued. \
                  `wait=SECONDS`: wait at most so long for it to be stored, and no longer than \
                  `messages.max_wait`. Both: wait so long, then 202. `Preference-Applied` tells \
                  what was honoured; other preferences are ignored.",
+                "respond-async",
             )
-            .body::<NewMessageBody>()
-            .answers::<MessageView<'_>>(StatusCode::CREATED, "Stored. `Location` names it.")
-            .answers::<MessageView<'_>>(StatusCode::ACCEPTED, "Queued. `Location` names it.")
+            .body("The message.", &NewMessageBody::example())
+            .answers(
+                StatusCode::CREATED,
+                "Stored.",
+                &MessageView::example(MessageStatus::Stored),
+            )
+            .answers(
+                StatusCode::ACCEPTED,
+                "Queued.",
+                &MessageView::example(MessageStatus::Queued),
+            )
+            .tells(
+                StatusCode::CREATED,
+                &[Told::Location, Told::PreferenceApplied],
+            )
+            .tells(
+                StatusCode::ACCEPTED,
+                &[Told::Location, Told::PreferenceApplied],
+            )
             .fails(&[
                 Code::TenantGone,
                 Code::UnstorablePayload,
@@ -186,23 +142,28 @@ impl Endpoint for List {
                 "Walking all pages gives every message that was stored before the walk began \
                  exactly once. Repeat the other parameters with each cursor.",
             )
-            .tag("messages")
+            .tag(Tag::Messages)
             .query::<Uuid>(
                 "tenant_id",
                 "Whose messages, where the path does not say; a tenant's token means its own.",
             )
             .query::<String>(
                 "cursor",
-                "Where the page begins: a cursor of an earlier page, a message's id or a time.",
+                "Where the page begins: `next_cursor` or `prev_cursor` of an earlier page, the id \
+                 of the message behind which it begins, or a time (RFC 3339). A cursor belongs to \
+                 its tenant and its order.",
             )
-            .query::<u16>(
+            .query_number(
                 "limit",
-                "Most messages of the page, 1 to 1000; 20 if absent.",
+                &LIMITS,
+                DEFAULT_LIMIT,
+                "Most messages of the page; one that would have more than \
+                 `messages.max_page_bytes` of payload ends earlier.",
             )
-            .query::<OrderWord>("order", "desc, newest first (if absent), or asc.")
-            .query::<Time>("created_after", "Only messages accepted after this time.")
-            .query::<Time>("created_before", "Only messages accepted before this time.")
-            .answers::<PageView<'_>>(StatusCode::OK, "A page.")
+            .query::<OrderWord>("order", "The order of the list; `desc` if absent.")
+            .query::<When>("created_after", "Only messages accepted after this time.")
+            .query::<When>("created_before", "Only messages accepted before this time.")
+            .answers(StatusCode::OK, "A page.", &PageView::example())
             .fails(&[
                 Code::InvalidId,
                 Code::InvalidCursor,
@@ -217,7 +178,7 @@ impl Endpoint for List {
     async fn handle(app: &App, call: Call) -> Result<Answer, Problem> {
         let asked = page_asked(&call)?;
         let page = app.messaging.list(asked).await?;
-        answer::json(StatusCode::OK, &page_view(&page, &asked))
+        answer::json(StatusCode::OK, &PageView::new(&page, &asked))
     }
 }
 
@@ -225,7 +186,7 @@ impl Endpoint for List {
 fn page_asked(call: &Call) -> Result<MessageQuery, Problem> {
     let tenant = call.tenant()?;
     let mut query = call.query.clone();
-    let limit = query.number("limit", 1..=MAX_LIMIT, DEFAULT_LIMIT);
+    let limit = query.number("limit", &LIMITS, DEFAULT_LIMIT);
     let order = order(&mut query);
     let created_after = query.time("created_after");
     let created_before = query.time("created_before");
@@ -256,18 +217,6 @@ fn order(query: &mut Query) -> Order {
     }
 }
 
-fn page_view<'a>(page: &'a MessagePage, asked: &MessageQuery) -> PageView<'a> {
-    let cursor = |side, there: bool, message: Option<&Message>| {
-        let message = message.filter(|_| there)?;
-        Some(cursor::encode(asked.tenant, asked.order, side, message.id))
-    };
-    PageView {
-        data: page.messages.iter().map(MessageView::from).collect(),
-        next_cursor: cursor(Side::Next, page.has_next, page.messages.last()),
-        prev_cursor: cursor(Side::Previous, page.has_previous, page.messages.first()),
-    }
-}
-
 /// `GET /messages/{message}`.
 pub(crate) struct Show;
 
@@ -281,9 +230,17 @@ impl Endpoint for Show {
     fn describe(operation: &mut Description<'_>) {
         operation
             .summary("show_message", "Show a message")
-            .tag("messages")
+            .details(
+                "An id that was given within the last hour and is not stored yet answers 404 \
+                 `message_pending` with `Retry-After`.",
+            )
+            .tag(Tag::Messages)
             .query::<Uuid>("tenant_id", "Only if it is this tenant's.")
-            .answers::<MessageView<'_>>(StatusCode::OK, "The message.")
+            .answers(
+                StatusCode::OK,
+                "The message.",
+                &MessageView::example(MessageStatus::Stored),
+            )
             .fails(&[
                 Code::MessageNotFound,
                 Code::MessagePending,
@@ -317,9 +274,9 @@ impl Endpoint for Delete {
                  requests at once, one is answered 200. A message that is still queued cannot be \
                  deleted yet: `message_pending`.",
             )
-            .tag("messages")
+            .tag(Tag::Messages)
             .query::<Uuid>("tenant_id", "Only if it is this tenant's.")
-            .answers::<DeletedView>(StatusCode::OK, "Deleted.")
+            .answers(StatusCode::OK, "Deleted.", &DeletedView::new())
             .fails(&[
                 Code::MessageNotFound,
                 Code::MessagePending,
@@ -332,67 +289,6 @@ impl Endpoint for Delete {
 
     async fn handle(app: &App, call: Call) -> Result<Answer, Problem> {
         app.messaging.delete(call.message()?, call.tenant).await?;
-        let view = DeletedView {
-            message: "Message deleted successfully",
-        };
-        answer::json(StatusCode::OK, &view)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use jatis_shared::ids::{MessageId, TenantId};
-
-    use super::*;
-
-    fn message(bits: u128) -> Message {
-        Message {
-            id: MessageId::from(Uuid::from_u128(bits)),
-            tenant: TenantId::from(Uuid::nil()),
-            payload: RawValue::from_string("{\"b\":1.50,\"a\":[ ]}".to_owned()).expect("JSON"),
-            status: MessageStatus::Stored,
-        }
-    }
-
-    #[test]
-    fn a_payload_goes_out_as_it_came_in() {
-        let view = serde_json::to_string(&MessageView::from(&message(0))).expect("JSON");
-        assert_eq!(
-            view,
-            "{\"id\":\"00000000-0000-0000-0000-000000000000\",\
-             \"tenant_id\":\"00000000-0000-0000-0000-000000000000\",\
-             \"payload\":{\"b\":1.50,\"a\":[ ]},\
-             \"created_at\":\"1970-01-01T00:00:00.000000Z\",\"status\":\"stored\"}"
-        );
-    }
-
-    #[test]
-    fn cursors_stand_at_the_ends_of_a_page_that_has_neighbours() {
-        let asked = MessageQuery {
-            tenant: TenantId::from(Uuid::nil()),
-            limit: 2,
-            order: Order::Asc,
-            from: None,
-            created_after: None,
-            created_before: None,
-        };
-        let mut page = MessagePage {
-            messages: vec![message(1), message(2)],
-            has_next: true,
-            has_previous: true,
-        };
-        let read = |text: Option<String>| {
-            let text = text?;
-            Some(cursor::decode(&text, asked.tenant, asked.order).expect("one of ours"))
-        };
-        let view = page_view(&page, &asked);
-        assert_eq!(read(view.next_cursor), Some((Side::Next, message(2).id)));
-        assert_eq!(
-            read(view.prev_cursor),
-            Some((Side::Previous, message(1).id))
-        );
-        (page.has_next, page.has_previous) = (false, false);
-        let view = page_view(&page, &asked);
-        assert_eq!((view.next_cursor, view.prev_cursor), (None, None));
+        answer::json(StatusCode::OK, &DeletedView::new())
     }
 }

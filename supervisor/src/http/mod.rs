@@ -25,6 +25,10 @@ pub mod auth;
 mod cors;
 mod decode;
 mod endpoint;
+mod example;
+mod headers;
+mod health;
+mod message_view;
 mod messages;
 pub mod openapi;
 pub mod ops;
@@ -39,6 +43,7 @@ mod service;
 mod stats;
 mod swagger;
 mod tenant_changes;
+mod tenant_list;
 mod tenant_view;
 mod tenants;
 

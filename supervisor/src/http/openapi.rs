@@ -1,212 +1,123 @@
 //! The OpenAPI document, made from the table that routes requests.
+//!
+//! An endpoint tells in its [`Description`] what its rule, its path and its body do not imply. Bounds
+//! come from the constants that the decoders use, examples from the types that answers are made of.
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::{marker::PhantomData, sync::LazyLock};
 
 use bytes::Bytes;
-use hyper::StatusCode;
 use okapi::openapi3::{
-    Components, Info, License, MediaType, OpenApi, Operation, Parameter, ParameterValue, PathItem,
-    RefOr, RequestBody, Response, SecurityScheme, SecuritySchemeData,
+    Components, Header, Info, License, OpenApi, Operation, ParameterValue, PathItem, RefOr,
+    Response, SecurityScheme, SecuritySchemeData, Server,
 };
 use schemars::{
     JsonSchema,
     r#gen::{SchemaGenerator, SchemaSettings},
-    schema::Schema,
+    schema::{Schema, SchemaObject},
 };
-use uuid::Uuid;
+use serde_json::Value;
 
+pub(crate) use self::description::{Description, Tag};
 use super::{
-    answer, api,
+    api,
     endpoint::{Access, Body, Route, Verb},
+    headers::Told,
     paths,
-    problem::{self, Code},
+    problem::Code,
 };
 
+mod description;
+
+/// Of OpenAPI.
+pub(crate) const VERSION: &str = "3.0.3";
 /// The name of the one security scheme.
 const BEARER: &str = "bearer";
 
 static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| {
     // Maps with string keys always serialise.
-    serde_json::to_vec_pretty(&document())
-        .unwrap_or_default()
-        .into()
+    let mut text = serde_json::to_vec_pretty(&document()).unwrap_or_default();
+    text.push(b'\n');
+    text.into()
 });
 
-/// The document as JSON text.
+/// The document as JSON text, as it is served and as it stands in `docs/openapi.json`.
 #[must_use]
 pub fn text() -> Bytes {
     DOCUMENT.clone()
 }
 
-/// An operation under description. What the route's rule and body imply is added by itself.
-pub(crate) struct Description<'a> {
-    operation: Operation,
-    schemas: &'a mut SchemaGenerator,
-    problems: Vec<Code>,
-    /// Of its body.
-    media_types: &'static [&'static str],
-}
-
-impl Description<'_> {
-    /// Its name for generated clients, and what it does in a sentence.
-    pub(crate) fn summary(&mut self, id: &str, summary: &str) -> &mut Self {
-        self.operation.operation_id = Some(id.to_owned());
-        self.operation.summary = Some(summary.to_owned());
-        self
-    }
-
-    pub(crate) fn details(&mut self, text: &str) -> &mut Self {
-        self.operation.description = Some(text.to_owned());
-        self
-    }
-
-    pub(crate) fn tag(&mut self, tag: &str) -> &mut Self {
-        self.operation.tags.push(tag.to_owned());
-        self
-    }
-
-    /// An optional parameter of the query.
-    pub(crate) fn query<T: JsonSchema>(&mut self, name: &str, text: &str) -> &mut Self {
-        let schema = self.schemas.subschema_for::<T>();
-        self.parameter(name, "query", text, schema);
-        self
-    }
-
-    /// An optional header of the request.
-    pub(crate) fn header<T: JsonSchema>(&mut self, name: &str, text: &str) -> &mut Self {
-        let schema = self.schemas.subschema_for::<T>();
-        self.parameter(name, "header", text, schema);
-        self
-    }
-
-    pub(crate) fn body<T: JsonSchema>(&mut self) -> &mut Self {
-        let schema = self.schemas.subschema_for::<T>();
-        let media_types = self.media_types.iter();
-        let body = RequestBody {
-            content: media_types
-                .flat_map(|media_type| content(media_type, schema.clone()))
-                .collect(),
-            required: true,
-            ..RequestBody::default()
-        };
-        self.operation.request_body = Some(body.into());
-        self
-    }
-
-    /// An answer with a JSON body.
-    pub(crate) fn answers<T: JsonSchema>(&mut self, status: StatusCode, text: &str) -> &mut Self {
-        let schema = self.schemas.subschema_for::<T>();
-        self.response(status, text, content(answer::JSON, schema))
-    }
-
-    /// An answer with a body of another type.
-    pub(crate) fn answers_text(&mut self, media_type: &str, text: &str) -> &mut Self {
-        let schema = self.schemas.subschema_for::<String>();
-        self.response(StatusCode::OK, text, content(media_type, schema))
-    }
-
-    /// The problems of its own.
-    pub(crate) fn fails(&mut self, codes: &[Code]) -> &mut Self {
-        self.problems.extend(codes);
-        self
-    }
-
-    fn parameter(&mut self, name: &str, location: &str, text: &str, schema: Schema) {
-        let parameter = Parameter {
-            name: name.to_owned(),
-            location: location.to_owned(),
-            description: Some(text.to_owned()),
-            required: location == "path",
-            deprecated: false,
-            allow_empty_value: false,
-            value: ParameterValue::Schema {
-                style: None,
-                explode: None,
-                allow_reserved: false,
-                schema: schema.into_object(),
-                example: None,
-                examples: None,
-            },
-            extensions: okapi::openapi3::Object::default(),
-        };
-        self.operation.parameters.push(parameter.into());
-    }
-
-    fn response(
-        &mut self,
-        status: StatusCode,
-        text: &str,
-        content: okapi::Map<String, MediaType>,
-    ) -> &mut Self {
-        let response = Response {
-            description: text.to_owned(),
-            content,
-            ..Response::default()
-        };
-        let responses = &mut self.operation.responses.responses;
-        responses.insert(status.as_str().to_owned(), response.into());
-        self
-    }
-
-    /// Adds one response for each status that the problems have.
-    fn add_problems(&mut self) {
-        let mut by_status: BTreeMap<StatusCode, Vec<&str>> = BTreeMap::new();
-        for code in &self.problems {
-            let kind = code.kind();
-            let codes = by_status.entry(kind.status).or_default();
-            if !codes.contains(&kind.code) {
-                codes.push(kind.code);
-            }
-        }
-        for (status, codes) in by_status {
-            let schema = self.schemas.subschema_for::<problem::Document<'_>>();
-            let text = format!("`code`: {}", codes.join(", "));
-            let problem = content(problem::MEDIA_TYPE, schema);
-            // A status may mean a body of the route's own as well.
-            let responses = &mut self.operation.responses.responses;
-            if let Some(RefOr::Object(own)) = responses.get_mut(status.as_str()) {
-                own.description = format!("{} {text}", own.description);
-                own.content.extend(problem);
-            } else {
-                self.response(status, &text, problem);
-            }
-        }
-    }
+/// What operations share.
+struct Shared {
+    schemas: SchemaGenerator,
+    /// The answers that are problems, by the name that operations refer to.
+    responses: okapi::Map<String, RefOr<Response>>,
 }
 
 /// The whole document.
 #[must_use]
 pub fn document() -> OpenApi {
-    let settings = SchemaSettings::openapi3();
-    let mut schemas = SchemaGenerator::new(settings);
+    let mut shared = Shared {
+        schemas: SchemaGenerator::new(SchemaSettings::openapi3()),
+        responses: okapi::Map::default(),
+    };
     let mut paths: okapi::Map<String, PathItem> = okapi::Map::default();
     for route in api::ROUTES {
         for (alias, path) in route.paths.iter().enumerate() {
-            let operation = operation(route, path, alias, &mut schemas);
+            let operation = operation(route, path, alias, &mut shared);
             let item = paths.entry(paths::documented(route, path)).or_default();
             *slot(item, route.verb) = Some(operation);
         }
     }
-    let definitions = schemas.take_definitions().into_iter();
+    OpenApi {
+        openapi: VERSION.to_owned(),
+        info: info(),
+        // Of whichever host gave the document.
+        servers: vec![Server {
+            url: "/".to_owned(),
+            description: Some("The server that this document comes from.".to_owned()),
+            ..Server::default()
+        }],
+        paths,
+        components: Some(components(shared)),
+        tags: Tag::ALL.map(Tag::described).to_vec(),
+        ..OpenApi::new()
+    }
+}
+
+fn components(shared: Shared) -> Components {
+    let Shared {
+        mut schemas,
+        responses,
+    } = shared;
+    let headers = Told::ALL.map(|told| (told.name().to_owned(), header(told, &mut schemas).into()));
     let bearer = SecurityScheme {
-        description: Some("A token signed with HS256; `jatis token` prints one.".to_owned()),
+        description: Some(
+            "A JSON Web Token signed with HS256. `jatis token` prints one: an administrator's, or \
+             with `--tenant ID` one that opens this tenant alone."
+                .to_owned(),
+        ),
         data: SecuritySchemeData::Http {
             scheme: "bearer".to_owned(),
             bearer_format: Some("JWT".to_owned()),
         },
         extensions: okapi::openapi3::Object::default(),
     };
-    OpenApi {
-        info: info(),
-        paths,
-        components: Some(Components {
-            schemas: definitions
-                .map(|(name, schema)| (name, schema.into_object()))
-                .collect(),
-            security_schemes: okapi::map! { BEARER.to_owned() => bearer.into() },
-            ..Components::default()
-        }),
-        ..OpenApi::new()
+    let mut definitions = schemas.take_definitions();
+    // What OpenAPI reads otherwise than JSON Schema: nothing may stand beside a `$ref`, say.
+    for visitor in schemas.visitors_mut() {
+        definitions
+            .values_mut()
+            .for_each(|schema| visitor.visit_schema(schema));
+    }
+    let definitions = definitions.into_iter();
+    Components {
+        schemas: definitions
+            .map(|(name, schema)| (name, schema.into_object()))
+            .collect(),
+        responses,
+        headers: headers.into_iter().collect(),
+        security_schemes: okapi::map! { BEARER.to_owned() => bearer.into() },
+        ..Components::default()
     }
 }
 
@@ -216,10 +127,15 @@ fn info() -> Info {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         description: Some(
             "Multi-tenant messaging: each tenant's messages go through a queue of its own and are \
-             stored by a process of its own. Every path under /api/v1 is found at the root as \
-             well. Refusals and failures are problem documents (RFC 9457); their `code` is stable. \
-             A path that is not listed here answers 404 `not_found`, another method 405 \
-             `method_not_allowed` with `Allow`."
+             stored by a process of its own.\n\n\
+             Every path under `/api/v1` is found at the root as well, and a path that ends in a \
+             slash is the one without it. Refusals and failures are problem documents (RFC 9457) \
+             whose `code` is stable. A path that is not listed here answers 404 `not_found`, \
+             another method 405 `method_not_allowed` with `Allow`; `GET` stands for `HEAD` too, and \
+             `OPTIONS` answers 204 with `Allow`. Parameters that an operation does not know are \
+             ignored, fields of a body that it does not know are refused. Times are UTC (RFC 3339) \
+             with microseconds. Names such as `http.request_timeout` are keys of the \
+             configuration."
                 .to_owned(),
         ),
         license: Some(License {
@@ -230,36 +146,79 @@ fn info() -> Info {
     }
 }
 
-fn operation(route: &Route, path: &str, alias: usize, schemas: &mut SchemaGenerator) -> Operation {
-    let mut description = Description {
-        operation: Operation::default(),
-        schemas,
-        problems: implied(route, path),
-        media_types: route.body.media_types(),
-    };
-    for (pattern, text) in [
-        ("{tenant}", "The tenant's id."),
-        ("{message}", "The message's id."),
-    ] {
-        if path.contains(pattern) {
-            let schema = description.schemas.subschema_for::<Uuid>();
-            description.parameter("id", "path", text, schema);
+fn header(told: Told, schemas: &mut SchemaGenerator) -> Header {
+    Header {
+        description: Some(told.meaning().to_owned()),
+        required: told.is_always_there(),
+        deprecated: false,
+        allow_empty_value: false,
+        value: value(match told {
+            Told::RetryAfter => u16::json_schema(schemas).into_object(),
+            Told::Location
+            | Told::Link
+            | Told::NextCursor
+            | Told::RequestId
+            | Told::PreferenceApplied
+            | Told::WwwAuthenticate
+            | Told::AcceptPatch
+            | Told::Allow
+            | Told::ETag => String::json_schema(schemas).into_object(),
+        }),
+        extensions: okapi::openapi3::Object::default(),
+    }
+}
+
+/// Describes a field that is always there and may be null.
+pub(crate) struct Nullable<T>(PhantomData<T>);
+
+impl<T: JsonSchema> JsonSchema for Nullable<T> {
+    fn is_referenceable() -> bool {
+        false
+    }
+
+    fn schema_name() -> String {
+        T::schema_name()
+    }
+
+    /// OpenAPI's `nullable` needs the type beside it, and a list of values must have null too.
+    fn json_schema(schemas: &mut SchemaGenerator) -> Schema {
+        let mut schema = T::json_schema(schemas).into_object();
+        schema.extensions.insert("nullable".to_owned(), true.into());
+        if let Some(values) = &mut schema.enum_values {
+            values.push(Value::Null);
         }
+        schema.into()
     }
-    if path.contains("{asset}") {
-        let schema = description.schemas.subschema_for::<String>();
-        description.parameter("asset", "path", "The file's name.", schema);
+}
+
+fn value(schema: SchemaObject) -> ParameterValue {
+    ParameterValue::Schema {
+        style: None,
+        explode: None,
+        allow_reserved: false,
+        schema,
+        example: None,
+        examples: None,
     }
+}
+
+fn operation(route: &Route, path: &str, alias: usize, shared: &mut Shared) -> Operation {
+    let mut description = Description::new(shared, route.body.media_types(), implied(route, path));
+    description.path_parameters(path);
     (route.describe)(&mut description);
-    description.add_problems();
-    let mut operation = description.operation;
+    let mut operation = description.finish();
     if route.access != Access::Open {
         operation.security = Some(vec![okapi::map! { BEARER.to_owned() => Vec::new() }]);
     }
     if alias > 0 {
+        let usual = route.paths.first().copied().unwrap_or_default();
+        let usual = paths::documented(route, usual);
         operation.operation_id = operation
             .operation_id
             .map(|id| format!("{id}_alias{alias}"));
+        operation.summary = operation
+            .summary
+            .map(|summary| format!("{summary} (alias of {usual})"));
     }
     operation
 }
@@ -303,14 +262,6 @@ const fn slot(item: &mut PathItem, verb: Verb) -> &mut Option<Operation> {
         Verb::Patch => &mut item.patch,
         Verb::Delete => &mut item.delete,
     }
-}
-
-fn content(media_type: &str, schema: Schema) -> okapi::Map<String, MediaType> {
-    let media = MediaType {
-        schema: Some(schema.into_object()),
-        ..MediaType::default()
-    };
-    okapi::map! { media_type.to_owned() => media }
 }
 
 #[cfg(test)]

@@ -31,29 +31,112 @@ fn the_document_and_the_table_list_the_same_routes() {
     assert!(document["openapi"].as_str().unwrap().starts_with("3.0."));
 }
 
+/// An answer, wherever it is described.
+fn resolved<'a>(document: &'a Value, response: &'a Value) -> &'a Value {
+    match response["$ref"].as_str() {
+        Some(reference) => document.pointer(&reference[1..]).expect(reference),
+        None => response,
+    }
+}
+
 #[test]
 fn every_problem_is_described_by_a_route_that_can_give_it() {
     let document = json();
     let mut described = BTreeSet::from(["not_found".to_owned(), "method_not_allowed".to_owned()]);
     for (name, operation) in operations(&document) {
         for (status, response) in operation["responses"].as_object().unwrap() {
-            if response["content"]
-                .get("application/problem+json")
-                .is_none()
-            {
+            let response = resolved(&document, response);
+            let Some(problem) = response["content"].get("application/problem+json") else {
                 continue;
-            }
-            let text = response["description"].as_str().unwrap();
-            let (_, codes) = text.split_once("`code`: ").unwrap();
-            for code in codes.split(", ") {
+            };
+            let examples = problem["examples"].as_object().unwrap();
+            assert!(!examples.is_empty(), "{name}");
+            for (code, example) in examples {
                 let kind = PROBLEMS.iter().find(|kind| kind.code == code).unwrap();
                 assert_eq!(kind.status.as_str(), status, "{name}");
+                assert_eq!(example["value"]["code"], *code, "{name}");
                 described.insert(code.to_owned());
             }
         }
     }
     let all: BTreeSet<String> = PROBLEMS.iter().map(|kind| kind.code.to_owned()).collect();
     assert_eq!(described, all);
+}
+
+/// What a stranger would have to guess: the places in the document that explain nothing.
+fn unexplained(document: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut expect = |place: String, thing: &Value, fields: &[&str]| {
+        for field in fields {
+            if thing[field].as_str().is_none_or(str::is_empty) {
+                found.push(format!("{place} has no {field}"));
+            }
+        }
+    };
+    for (name, operation) in operations(document) {
+        expect(name.clone(), operation, &["summary", "description"]);
+        assert_eq!(operation["tags"].as_array().map(Vec::len), Some(1));
+        for parameter in operation["parameters"].as_array().into_iter().flatten() {
+            let place = format!("{name}, {}", parameter["name"]);
+            expect(place, parameter, &["description"]);
+        }
+        if let Some(body) = operation.get("requestBody") {
+            expect(format!("{name}, the body"), body, &["description"]);
+        }
+        for (status, response) in operation["responses"].as_object().unwrap() {
+            let response = resolved(document, response);
+            expect(format!("{name}, {status}"), response, &["description"]);
+        }
+    }
+    for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+        expect(name.clone(), schema, &["description"]);
+        for (field, schema) in schema["properties"].as_object().into_iter().flatten() {
+            // What refers to a schema is explained there, unless it says more itself.
+            if schema.get("$ref").is_none() {
+                expect(format!("{name}.{field}"), schema, &["description"]);
+            }
+        }
+    }
+    for tag in document["tags"].as_array().unwrap() {
+        expect(tag["name"].to_string(), tag, &["description"]);
+    }
+    found
+}
+
+#[test]
+fn nothing_in_the_document_is_left_to_guess() {
+    assert_eq!(unexplained(&json()), Vec::<String>::new());
+}
+
+#[test]
+fn bodies_and_answers_of_json_have_examples() {
+    let document = json();
+    for (name, operation) in operations(&document) {
+        let bodies = operation.get("requestBody").into_iter();
+        let answers = operation["responses"].as_object().unwrap().values();
+        for described in bodies.chain(answers.map(|response| resolved(&document, response))) {
+            for (media_type, media) in described["content"].as_object().into_iter().flatten() {
+                let has = media.get("example").is_some() || media.get("examples").is_some();
+                assert!(has || !media_type.contains("json"), "{name}: {media_type}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_committed_document_is_the_served_one() {
+    const COMMITTED: &str = include_str!("../../../docs/openapi.json");
+    let served = String::from_utf8(text().to_vec()).unwrap();
+    let differs = COMMITTED
+        .lines()
+        .zip(served.lines())
+        .position(|(committed, served)| committed != served);
+    assert!(
+        COMMITTED == served,
+        "docs/openapi.json is out of date, from line {} on; renew it with:\n    \
+         cargo run --bin jatis -- openapi > docs/openapi.json",
+        differs.map_or(0, |line| line + 1)
+    );
 }
 
 #[test]

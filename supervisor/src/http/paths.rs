@@ -224,7 +224,7 @@ mod tests {
                 &format!("/messages/{ID}"),
                 format!("/api/v1/messages/{{id}} message {ID}"),
             ),
-            (Method::GET, "/swagger/", "/swagger/index.html".to_owned()),
+            (Method::GET, "/swagger/", "/swagger".to_owned()),
             (
                 Method::GET,
                 "/swagger/swagger-ui.css",

@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{answer::Answer, request_id::RequestId};
+use super::{answer::Answer, example, headers::Told, request_id::RequestId};
 use crate::error::Error;
 
 /// The media type of a problem document.
@@ -28,16 +28,18 @@ pub struct Kind {
     pub code: &'static str,
     pub status: StatusCode,
     pub title: &'static str,
+    /// What it means to who gets it, in a sentence or two.
+    pub meaning: &'static str,
     /// `Retry-After`, seconds.
     pub retry_after: Option<u16>,
 }
 
 macro_rules! problems {
-    ($($(#[$doc:meta])* $name:ident = $code:literal, $status:ident, $title:literal $(, again in $seconds:literal)?;)+) => {
+    ($($(#[doc = $meaning:literal])+ $name:ident = $code:literal, $status:ident, $title:literal $(, again in $seconds:literal)?;)+) => {
         /// Every kind of problem.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Code {
-            $($(#[$doc])* $name,)+
+            $($(#[doc = $meaning])+ $name,)+
         }
 
         /// The table of all problems, by status.
@@ -52,6 +54,7 @@ macro_rules! problems {
                         code: $code,
                         status: StatusCode::$status,
                         title: $title,
+                        meaning: concat!($($meaning),+).trim_ascii(),
                         retry_after: problems!(@seconds $($seconds)?),
                     },)+
                 }
@@ -65,34 +68,54 @@ macro_rules! problems {
 problems! {
     /// Path, query or body cannot be read as what HTTP says they are.
     MalformedRequest = "malformed_request", BAD_REQUEST, "Malformed request";
+    /// The body is not well-formed JSON in UTF-8.
     MalformedJson = "malformed_json", BAD_REQUEST, "Malformed JSON";
+    /// An id in the path or in the query is not a UUID in its usual form, with hyphens.
     InvalidId = "invalid_id", BAD_REQUEST, "Invalid id";
+    /// The cursor is not one of this list, of this tenant and in this order.
     InvalidCursor = "invalid_cursor", BAD_REQUEST, "Invalid cursor";
     /// An administrator did not say whose messages.
     TenantRequired = "tenant_required", BAD_REQUEST, "Tenant required";
+    /// There is no token, or it is not valid.
     Unauthorized = "unauthorized", UNAUTHORIZED, "Unauthorized";
+    /// The token's role or scope does not allow this.
     Forbidden = "forbidden", FORBIDDEN, "Forbidden";
+    /// There is nothing at this path.
     NotFound = "not_found", NOT_FOUND, "Not found";
+    /// There is no such tenant, or the token is another tenant's: nobody learns which.
     TenantNotFound = "tenant_not_found", NOT_FOUND, "Tenant not found";
+    /// There is no such message, any longer or of this tenant.
     MessageNotFound = "message_not_found", NOT_FOUND, "Message not found";
-    /// Queued and not stored yet; ask again.
+    /// The message is queued and not stored yet; ask again.
     MessagePending = "message_pending", NOT_FOUND, "Message not stored yet", again in 1;
+    /// The path does not take this method; `Allow` tells which it takes.
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "Method not allowed";
     /// The body did not arrive within `http.request_timeout`.
     BodyTimeout = "body_timeout", REQUEST_TIMEOUT, "Request body too slow";
+    /// The id is taken.
     TenantExists = "tenant_exists", CONFLICT, "Tenant exists";
+    /// The tenant is being deleted and cannot be changed or made again before that is done.
     TenantDeleting = "tenant_deleting", CONFLICT, "Tenant is being deleted";
+    /// The tenant is being deleted and takes no messages.
     TenantGone = "tenant_gone", GONE, "Tenant is being deleted";
+    /// The body has more than `http.max_body_bytes`.
     BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE, "Request body too large";
+    /// The body has another `Content-Type` than the operation takes.
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "Unsupported media type";
+    /// Fields or parameters are unknown, missing, of a wrong type or out of bounds; `errors` names
+    /// each.
     ValidationFailed = "validation_failed", UNPROCESSABLE_ENTITY, "Validation failed";
+    /// The payload is JSON that PostgreSQL's `jsonb` would refuse or not give back.
     UnstorablePayload = "unstorable_payload", UNPROCESSABLE_ENTITY, "Unstorable payload";
+    /// A fault of jatis or of its database; the log tells more under the id in `instance`.
     InternalError = "internal_error", INTERNAL_SERVER_ERROR, "Internal error";
     /// `rabbitmq.max_publishing` publishes are under way.
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, "Overloaded", again in 1;
+    /// RabbitMQ does not answer or takes no messages; this one was not taken.
     BrokerUnavailable = "broker_unavailable", SERVICE_UNAVAILABLE, "Broker unavailable", again in 2;
-    /// The message may be stored or not; the answer names it.
+    /// The message in `message_id` may be stored or not: its confirm never came.
     PublishUncertain = "publish_uncertain", SERVICE_UNAVAILABLE, "Publish uncertain", again in 2;
+    /// PostgreSQL does not answer.
     DatabaseUnavailable = "database_unavailable", SERVICE_UNAVAILABLE, "Database unavailable", again in 2;
     /// Handling took longer than `http.request_timeout`; its outcome is unknown.
     RequestTimeout = "request_timeout", SERVICE_UNAVAILABLE, "Request timed out", again in 2;
@@ -100,21 +123,45 @@ problems! {
     Starting = "starting", SERVICE_UNAVAILABLE, "Starting", again in 1;
     /// Another supervisor serves this installation.
     NotInCharge = "not_in_charge", SERVICE_UNAVAILABLE, "Not in charge", again in 5;
+    /// jatis is on its way down.
     ShuttingDown = "shutting_down", SERVICE_UNAVAILABLE, "Shutting down", again in 5;
     /// No further tenant can ever be created.
     TenantNumbersExhausted = "tenant_numbers_exhausted", INSUFFICIENT_STORAGE, "Tenant numbers exhausted";
+}
+
+impl Kind {
+    /// The value of `type`.
+    fn uri(self) -> String {
+        format!("/problems/{}", self.code)
+    }
+}
+
+impl Code {
+    /// A header that the answer may have besides those of every answer.
+    pub(crate) fn told(self) -> Option<Told> {
+        if self.kind().retry_after.is_some() {
+            return Some(Told::RetryAfter);
+        }
+        if matches!(self, Self::Unauthorized | Self::Forbidden) {
+            return Some(Told::WwwAuthenticate);
+        }
+        (self == Self::UnsupportedMediaType).then_some(Told::AcceptPatch)
+    }
 }
 
 /// One thing that is wrong with a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(rename = "Fault")]
 pub struct Fault {
-    /// Where in the body, as a JSON pointer.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Where in the body, as a JSON pointer (RFC 6901); empty for the body as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     pub pointer: Option<String>,
     /// Which parameter of the query.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     pub parameter: Option<String>,
+    /// What is wrong with it.
     pub detail: String,
 }
 
@@ -150,28 +197,52 @@ pub struct Problem {
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
-/// The document itself.
+/// Why a request was refused or failed (RFC 9457).
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Problem")]
 pub(crate) struct Document<'a> {
+    /// A relative reference that names the kind of problem: `/problems/` and the code.
     r#type: String,
+    /// The kind of problem in words.
     title: &'static str,
+    /// The answer's status.
     status: u16,
+    /// What is wrong with this request in particular.
     detail: &'a str,
     /// The request's id.
     instance: &'a str,
-    /// A stable word for programs.
+    /// The kind of problem as a word for programs. Its meaning stays; later versions may have more.
     code: &'static str,
     /// The title again, for older clients.
     error: &'static str,
     /// The detail again, for older clients.
     message: &'a str,
     /// What is wrong with the request, all of it.
-    #[serde(skip_serializing_if = "<[Fault]>::is_empty")]
+    #[serde(default, skip_serializing_if = "<[Fault]>::is_empty")]
     errors: &'a [Fault],
     /// The message whose publish is uncertain.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Uuid")]
     message_id: Option<Uuid>,
+}
+
+impl Document<'static> {
+    /// What a problem of this kind looks like.
+    pub(crate) fn example(code: Code) -> Self {
+        let kind = code.kind();
+        Self {
+            r#type: kind.uri(),
+            title: kind.title,
+            status: kind.status.as_u16(),
+            detail: kind.meaning,
+            instance: "0199ae83-5b1e-7c11-a4d7-5e0f9b8c7d6a",
+            code: kind.code,
+            error: kind.title,
+            message: kind.meaning,
+            errors: &[],
+            message_id: (code == Code::PublishUncertain).then(|| example::message().uuid()),
+        }
+    }
 }
 
 impl Problem {
@@ -239,7 +310,7 @@ impl Problem {
         let kind = self.code.kind();
         self.log(kind);
         let document = Document {
-            r#type: format!("/problems/{}", kind.code),
+            r#type: kind.uri(),
             title: kind.title,
             status: kind.status.as_u16(),
             detail: &self.detail,
@@ -351,80 +422,5 @@ impl From<Error> for Problem {
 }
 
 #[cfg(test)]
-mod tests {
-    use http_body_util::BodyExt;
-    use hyper::HeaderMap;
-    use jiff::Timestamp;
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn answered(problem: Problem) -> (StatusCode, HeaderMap, Value) {
-        let mut headers = HeaderMap::new();
-        headers.insert("x-request-id", HeaderValue::from_static("r-1"));
-        let id = RequestId::of(&headers, Timestamp::UNIX_EPOCH);
-        let (parts, body) = problem.into_answer(&id).into_parts();
-        let body = futures_util::FutureExt::now_or_never(body.collect())
-            .expect("the body is there")
-            .expect("it cannot fail")
-            .to_bytes();
-        let json = serde_json::from_slice(&body).expect("a problem is JSON");
-        (parts.status, parts.headers, json)
-    }
-
-    #[test]
-    fn codes_are_distinct_words_sorted_by_status() {
-        for (at, kind) in PROBLEMS.iter().enumerate() {
-            assert!(
-                kind.code
-                    .bytes()
-                    .all(|byte| byte == b'_' || byte.is_ascii_lowercase())
-            );
-            assert!(
-                !PROBLEMS[..at].iter().any(|other| other.code == kind.code),
-                "{}",
-                kind.code
-            );
-            assert!(
-                at == 0 || PROBLEMS[at - 1].status <= kind.status,
-                "{}",
-                kind.code
-            );
-            assert_eq!(
-                kind.retry_after.is_some(),
-                kind.status == StatusCode::SERVICE_UNAVAILABLE || kind.code == "message_pending"
-            );
-        }
-    }
-
-    #[test]
-    fn a_problem_names_its_request_and_speaks_to_older_clients_too() {
-        let problem = Problem::invalid(vec![Fault::at("/workers", "must be 1 to 100")]);
-        let (status, headers, json) = answered(problem);
-        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
-        assert_eq!(headers[CONTENT_TYPE], MEDIA_TYPE);
-        assert_eq!(
-            json,
-            json!({
-                "type": "/problems/validation_failed", "title": "Validation failed", "status": 422,
-                "detail": "must be 1 to 100", "instance": "r-1", "code": "validation_failed",
-                "error": "Validation failed", "message": "must be 1 to 100",
-                "errors": [{"pointer": "/workers", "detail": "must be 1 to 100"}],
-            })
-        );
-    }
-
-    #[test]
-    fn a_failure_does_not_show_its_source() {
-        let (status, headers, json) =
-            answered(Error::NotInCharge("db-host-7 since noon".to_owned()).into());
-        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(headers[RETRY_AFTER], "5");
-        assert!(!json.to_string().contains("db-host-7"));
-        let (status, _, json) = answered(Problem::internal(
-            "SELECT 1 failed at /var/lib/x".to_owned(),
-        ));
-        assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
-        assert!(!json.to_string().contains("SELECT"));
-    }
-}
+#[path = "problem_tests.rs"]
+mod tests;

@@ -47,13 +47,13 @@ impl Query {
     }
 
     /// A whole number within `bounds`, or `default` when absent.
-    pub(crate) fn number(&mut self, name: &str, bounds: RangeInclusive<u16>, default: u16) -> u16 {
+    pub(crate) fn number(&mut self, name: &str, bounds: &RangeInclusive<u16>, default: u16) -> u16 {
         let Some(text) = self.text(name) else {
             return default;
         };
         let number = text.parse().ok().filter(|number| bounds.contains(number));
         number.unwrap_or_else(|| {
-            let (min, max) = bounds.into_inner();
+            let (min, max) = (bounds.start(), bounds.end());
             self.fault(name, format!("must be a whole number from {min} to {max}"));
             default
         })
@@ -196,13 +196,13 @@ mod tests {
     fn all_faults_of_a_query_are_told_at_once() {
         let mut query =
             Query::parse("limit=0&runtime=maybe&at=noon&name=a+b&x=1&x=2&y").expect("well-formed");
-        assert_eq!(query.number("limit", 1..=1000, 20), 20);
+        assert_eq!(query.number("limit", &(1..=1000), 20), 20);
         assert!(!query.flag("runtime"));
         assert_eq!(query.time("at"), None);
         assert_eq!(query.text("name").as_deref(), Some("a b"));
         assert_eq!(query.text("x"), None);
         assert_eq!(query.text("y").as_deref(), Some(""));
-        assert_eq!(query.number("absent", 1..=1000, 20), 20);
+        assert_eq!(query.number("absent", &(1..=1000), 20), 20);
         let problem = query.finish().expect_err("it has faults");
         let named: Vec<_> = problem
             .faults()

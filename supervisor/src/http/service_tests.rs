@@ -17,7 +17,6 @@ use super::{
     super::{
         auth::{Role, mint},
         prefer::PREFERENCE_APPLIED,
-        tenants::X_NEXT_CURSOR,
     },
     *,
 };
@@ -374,7 +373,7 @@ async fn a_page_of_a_listed_origin_reads_answers_and_refusals() {
         assert_eq!(exposed.is_some(), allowed, "{method} {uri}");
         if let Some(exposed) = exposed {
             let exposed = exposed.to_lowercase();
-            for header in [&X_REQUEST_ID, &PREFERENCE_APPLIED, &X_NEXT_CURSOR] {
+            for header in [&X_REQUEST_ID, &PREFERENCE_APPLIED] {
                 assert!(exposed.contains(header.as_str()), "{header}");
             }
         }

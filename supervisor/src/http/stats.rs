@@ -10,11 +10,12 @@ use super::{
     answer::{self, Answer},
     auth::Scope,
     endpoint::{Access, Body, Call, Endpoint, Mount, Verb},
-    openapi::Description,
+    openapi::{Description, Nullable, Tag},
     problem::{Code, Problem},
 };
 use crate::tenancy::Statistics;
 
+/// How much a tenant has.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "MessageStatistics")]
 struct StatisticsView {
@@ -26,12 +27,26 @@ struct StatisticsView {
     messages_1h: u64,
     /// Deliveries in the tenant's queue, ready and unacknowledged, as of the latest look at the
     /// broker; a delivery may carry several messages. Null while the broker has not told.
+    #[schemars(with = "Nullable<u64>")]
     queued: Option<u64>,
     /// Messages put aside for another attempt. Always 0 in this version: a message that is tried
     /// again stays queued meanwhile.
     retrying: u64,
     /// Dead letters now.
     dead_letters: u64,
+}
+
+impl StatisticsView {
+    fn example() -> Self {
+        Self::from(Statistics {
+            total_messages: 184_223,
+            messages_24h: 1_502,
+            messages_1h: 61,
+            queued: Some(2),
+            retrying: 0,
+            dead_letters: 0,
+        })
+    }
 }
 
 impl From<Statistics> for StatisticsView {
@@ -69,8 +84,8 @@ impl Endpoint for Messages {
         operation
             .summary("message_statistics", "Count a tenant's messages")
             .details("Costs the same however many messages there are.")
-            .tag("statistics")
-            .answers::<StatisticsView>(StatusCode::OK, "The numbers.")
+            .tag(Tag::Statistics)
+            .answers(StatusCode::OK, "The numbers.", &StatisticsView::example())
             .fails(&[
                 Code::DatabaseUnavailable,
                 Code::Starting,

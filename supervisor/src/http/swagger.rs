@@ -19,7 +19,8 @@ use super::{
     App,
     answer::{self, Answer},
     endpoint::{Access, Body, Call, Endpoint, Mount, Verb},
-    openapi::Description,
+    headers::Told,
+    openapi::{Description, Tag},
     problem::{Code, Problem},
 };
 
@@ -52,6 +53,7 @@ macro_rules! vendored {
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
+const PNG: &str = "image/png";
 const TEXT: &str = "text/plain; charset=utf-8";
 
 const PAGE: &str = "index.html";
@@ -70,7 +72,7 @@ const FILES: [File; 8] = [
     vendored!("swagger-ui-bundle.js", SCRIPT),
     vendored!("swagger-ui.css", CSS),
     vendored!("index.css", CSS),
-    vendored!("favicon-32x32.png", "image/png"),
+    vendored!("favicon-32x32.png", PNG),
     vendored!("LICENSE", TEXT),
     vendored!("NOTICE", TEXT),
 ];
@@ -85,6 +87,19 @@ static ETAGS: LazyLock<[HeaderValue; FILES.len()]> = LazyLock::new(|| {
         HeaderValue::try_from(etag).unwrap_or(HeaderValue::from_static("\"\""))
     })
 });
+
+fn describe_file(operation: &mut Description<'_>, media_types: &[&str]) {
+    operation
+        .header(
+            "If-None-Match",
+            "`ETag`s of versions that the client has (RFC 9110).",
+            "\"6c2aa17989ba7df9\"",
+        )
+        .answers_text(media_types, "The file.")
+        .answers_nothing(StatusCode::NOT_MODIFIED, "The client has it.")
+        .tells(StatusCode::OK, &[Told::ETag])
+        .tells(StatusCode::NOT_MODIFIED, &[Told::ETag]);
+}
 
 /// A file, or that the client has it.
 fn serve(name: &str, asked: &HeaderMap) -> Result<Answer, Problem> {
@@ -135,8 +150,9 @@ impl Endpoint for Page {
                 "swagger_page",
                 "The API to read and to try out in a browser",
             )
-            .tag("system")
-            .answers_text(HTML, "The page.");
+            .details("Loads nothing from other hosts.")
+            .tag(Tag::System);
+        describe_file(operation, &[HTML]);
     }
 
     async fn handle(_app: &App, call: Call) -> Result<Answer, Problem> {
@@ -157,9 +173,15 @@ impl Endpoint for Asset {
     fn describe(operation: &mut Description<'_>) {
         operation
             .summary("swagger_asset", "A file of the page")
-            .tag("system")
-            .answers_text(TEXT, "The file.")
+            .details("The page's scripts, styles and licenses.")
+            .tag(Tag::System)
+            .one_of(
+                "asset",
+                FILES.iter().map(|file| file.name),
+                "The file's name.",
+            )
             .fails(&[Code::NotFound]);
+        describe_file(operation, &[HTML, SCRIPT, CSS, PNG, TEXT]);
     }
 
     async fn handle(_app: &App, call: Call) -> Result<Answer, Problem> {

@@ -1,15 +1,17 @@
 //! The routes that change a tenant, or make one where there is none.
 
 use hyper::StatusCode;
-use jatis_shared::ids::TenantId;
+use jatis_shared::{config::MAX_THREADS, ids::TenantId};
 use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::{
     App,
     answer::{self, Answer},
     decode::Fields,
     endpoint::{Access, Body, Call, Endpoint, Mount, Verb},
-    openapi::Description,
+    headers::Told,
+    openapi::{Description, Tag},
     problem::{Code, Problem},
     tenant_view::TenantView,
     tenants::{MAX_NAME_CHARS, NewTenantBody, located},
@@ -17,20 +19,31 @@ use super::{
 use crate::tenancy::{Change, Upserted};
 
 /// What is to be different; what is absent stays as it is.
-#[derive(JsonSchema)]
+#[derive(Serialize, JsonSchema)]
 #[schemars(rename = "TenantPatch", deny_unknown_fields)]
-#[expect(dead_code, reason = "describes the body; `patch` reads it")]
 struct PatchBody {
-    #[serde(default)]
-    #[schemars(length(min = 1, max = 255))]
-    name: String,
-    /// Pool threads of its worker.
-    #[serde(default)]
-    #[schemars(range(min = 1, max = 100))]
-    workers: u16,
+    /// Its name. No control characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1, max = "MAX_NAME_CHARS"))]
+    name: Option<String>,
+    /// Pool threads of its worker, at most `worker.max_threads`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u16", range(min = 1, max = "MAX_THREADS"))]
+    workers: Option<u16>,
     /// Whether its messages wait in the queue instead of being stored.
-    #[serde(default)]
-    paused: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "bool")]
+    paused: Option<bool>,
+}
+
+impl PatchBody {
+    fn example() -> Self {
+        Self {
+            name: Some("acme and sons".to_owned()),
+            workers: Some(8),
+            paused: Some(false),
+        }
+    }
 }
 
 /// What each of these routes may meet.
@@ -64,10 +77,11 @@ impl Endpoint for Upsert {
                  is there, what is left out stays as it is. Answers like creating a tenant, or \
                  like changing its concurrency.",
             )
-            .tag("tenants")
-            .body::<NewTenantBody>()
-            .answers::<TenantView>(StatusCode::CREATED, "Created. `Location` names it.")
-            .answers::<TenantView>(StatusCode::OK, "Updated.")
+            .tag(Tag::Tenants)
+            .body("The tenant as it is to be.", &NewTenantBody::example())
+            .answers(StatusCode::CREATED, "Created.", &TenantView::example())
+            .tells(StatusCode::CREATED, &[Told::Location])
+            .answers(StatusCode::OK, "Updated.", &TenantView::example())
             .fails(FAILS)
             .fails(&[Code::TenantNumbersExhausted]);
     }
@@ -116,9 +130,13 @@ impl Endpoint for Patch {
                  tells how far it is by then. Messages in flight are neither dropped nor stored \
                  twice.",
             )
-            .tag("tenants")
-            .body::<PatchBody>()
-            .answers::<TenantView>(StatusCode::OK, "The tenant as it is now.")
+            .tag(Tag::Tenants)
+            .body("What is to be different.", &PatchBody::example())
+            .answers(
+                StatusCode::OK,
+                "The tenant as it is now.",
+                &TenantView::example(),
+            )
             .fails(FAILS)
             .fails(&[Code::TenantNotFound]);
     }
@@ -163,8 +181,12 @@ impl Endpoint for Pause {
                  `supervision.resize_timeout` with what is the case then. Asking again changes \
                  nothing.",
             )
-            .tag("tenants")
-            .answers::<TenantView>(StatusCode::OK, "The tenant as it is now.")
+            .tag(Tag::Tenants)
+            .answers(
+                StatusCode::OK,
+                "The tenant as it is now.",
+                &TenantView::example(),
+            )
             .fails(FAILS)
             .fails(&[Code::TenantNotFound]);
     }
@@ -194,8 +216,12 @@ impl Endpoint for Resume {
                 "Answers when its worker consumes, or after `supervision.resize_timeout` with what \
                  is the case then. Asking again changes nothing.",
             )
-            .tag("tenants")
-            .answers::<TenantView>(StatusCode::OK, "The tenant as it is now.")
+            .tag(Tag::Tenants)
+            .answers(
+                StatusCode::OK,
+                "The tenant as it is now.",
+                &TenantView::example(),
+            )
             .fails(FAILS)
             .fails(&[Code::TenantNotFound]);
     }

@@ -1,11 +1,7 @@
 //! The routes of tenants.
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use hyper::{
-    StatusCode,
-    header::{HeaderName, LINK, LOCATION},
-};
-use jatis_shared::ids::{TenantId, TenantNumber};
+use hyper::{StatusCode, header::LOCATION};
+use jatis_shared::{config::MAX_THREADS, ids::TenantId};
 use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
@@ -15,68 +11,131 @@ use super::{
     answer::{self, Answer},
     decode::Fields,
     endpoint::{Access, Body, Call, Endpoint, Mount, Verb},
-    openapi::Description,
+    example,
+    headers::Told,
+    openapi::{Description, Tag},
     paths::API_ROOT,
     problem::{Code, Problem},
     tenant_view::TenantView,
 };
-use crate::tenancy::{Deletion, Manner, NewTenant, Tenant, TenantQuery};
+use crate::tenancy::{Deleted, Deletion, Manner, NewTenant, Resized, Tenant};
 
 pub(super) const MAX_NAME_CHARS: usize = 255;
 /// The part of a request's time that is left to answer it, once a deletion is not waited for any
 /// longer: a tenth.
 const ANSWERING: u32 = 10;
-const MAX_LIMIT: u16 = 1000;
-const DEFAULT_LIMIT: u16 = 100;
-pub(super) const X_NEXT_CURSOR: HeaderName = HeaderName::from_static("x-next-cursor");
-/// The first byte of a cursor of this list: its version, and that it is not one of messages.
-const CURSOR_VERSION: u8 = 0x81;
 
 /// What creates a tenant; at least one of `id` and `name` is given.
-#[derive(JsonSchema)]
+#[derive(Serialize, JsonSchema)]
 #[schemars(rename = "NewTenant", deny_unknown_fields)]
-#[expect(dead_code, reason = "describes the body; `new_tenant` reads it")]
 pub(super) struct NewTenantBody {
+    /// A random one if absent.
     id: Option<Uuid>,
-    /// The id's text when absent.
-    #[schemars(length(min = 1, max = 255))]
+    /// The id's text if absent. No control characters.
+    #[schemars(length(min = 1, max = "MAX_NAME_CHARS"))]
     name: Option<String>,
-    /// Pool threads of its worker; the configured number when absent.
-    #[schemars(range(min = 1, max = 100))]
+    /// Pool threads of its worker, at most `worker.max_threads`; the number in the key `workers` if
+    /// absent.
+    #[schemars(range(min = 1, max = "MAX_THREADS"))]
     workers: Option<u16>,
 }
 
-#[derive(JsonSchema)]
+impl NewTenantBody {
+    pub(super) fn example() -> Self {
+        Self {
+            id: Some(example::tenant().uuid()),
+            name: Some("acme".to_owned()),
+            workers: Some(4),
+        }
+    }
+}
+
+/// How many messages of a tenant are stored at once.
+#[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Concurrency", deny_unknown_fields)]
-#[expect(dead_code, reason = "describes the body; `Resize` reads it")]
 struct ConcurrencyBody {
-    #[schemars(range(min = 1, max = 100))]
+    /// Pool threads of its worker, at most `worker.max_threads`.
+    #[schemars(range(min = 1, max = "MAX_THREADS"))]
     workers: u16,
 }
 
-/// An answer of the first release's form: a sentence and what it is about.
+/// An answer of the first release's form.
 #[derive(Serialize, JsonSchema)]
 struct Done<T> {
+    /// What has been done, in a sentence.
     message: &'static str,
+    /// What it is about.
     data: T,
 }
 
+/// A tenant's concurrency.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Resized")]
 struct ResizedView {
+    /// Whose.
     tenant_id: Uuid,
+    /// What is wanted.
     workers: u16,
     /// What the worker has confirmed so far.
     applied_workers: u16,
 }
 
+impl Done<ResizedView> {
+    fn resized(tenant: TenantId, resized: Resized) -> Self {
+        Self {
+            message: "Concurrency updated successfully",
+            data: ResizedView {
+                tenant_id: tenant.uuid(),
+                workers: resized.workers,
+                applied_workers: resized.applied_workers,
+            },
+        }
+    }
+}
+
+impl Done<ResizedView> {
+    fn example() -> Self {
+        let resized = Resized {
+            workers: 8,
+            applied_workers: 8,
+        };
+        Self::resized(example::tenant(), resized)
+    }
+}
+
+/// What has gone with a tenant.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Deleted")]
 struct DeletedView {
+    /// Which tenant.
     tenant_id: Uuid,
+    /// Messages that were stored.
     messages_deleted: u64,
     /// Deliveries that were still queued.
     messages_unprocessed: u64,
+}
+
+impl Done<DeletedView> {
+    fn deleted(tenant: TenantId, deleted: Deleted) -> Self {
+        Self {
+            message: "Tenant deleted successfully",
+            data: DeletedView {
+                tenant_id: tenant.uuid(),
+                messages_deleted: deleted.messages_deleted,
+                messages_unprocessed: deleted.messages_unprocessed,
+            },
+        }
+    }
+}
+
+impl Done<DeletedView> {
+    fn example() -> Self {
+        let deleted = Deleted {
+            messages_deleted: 184_223,
+            messages_unprocessed: 2,
+        };
+        Self::deleted(example::tenant(), deleted)
+    }
 }
 
 /// `POST /tenants`.
@@ -96,9 +155,13 @@ impl Endpoint for Create {
                 "Answers when its worker is running, or with the status `starting` when that \
                  takes longer than `supervision.ready_timeout`.",
             )
-            .tag("tenants")
-            .body::<NewTenantBody>()
-            .answers::<TenantView>(StatusCode::CREATED, "Created. `Location` names it.")
+            .tag(Tag::Tenants)
+            .body(
+                "The tenant; at least one of `id` and `name` is given.",
+                &NewTenantBody::example(),
+            )
+            .answers(StatusCode::CREATED, "Created.", &TenantView::example())
+            .tells(StatusCode::CREATED, &[Told::Location])
             .fails(&[
                 Code::TenantExists,
                 Code::TenantDeleting,
@@ -140,93 +203,6 @@ fn new_tenant(body: &[u8], max_workers: u16) -> Result<NewTenant, Problem> {
     Ok(new)
 }
 
-/// `GET /tenants`.
-pub(crate) struct List;
-
-impl Endpoint for List {
-    const VERB: Verb = Verb::Get;
-    const PATHS: &'static [&'static str] = &["/tenants"];
-    const MOUNT: Mount = Mount::Api;
-    const ACCESS: Access = Access::Admin;
-    const BODY: Body = Body::None;
-
-    fn describe(operation: &mut Description<'_>) {
-        operation
-            .summary("list_tenants", "List tenants in pages, newest first")
-            .details("The next page stands in `Link` with rel=\"next\" and in `X-Next-Cursor`.")
-            .tag("tenants")
-            .query::<u16>(
-                "limit",
-                "Most tenants of the page, 1 to 1000; 100 if absent.",
-            )
-            .query::<String>("cursor", "The cursor of the page.")
-            .query::<String>("name", "Only tenants whose name contains this text.")
-            .query::<bool>("runtime", "Whether to tell what runs for each.")
-            .answers::<Vec<TenantView>>(StatusCode::OK, "A page.")
-            .fails(&[
-                Code::InvalidCursor,
-                Code::ValidationFailed,
-                Code::DatabaseUnavailable,
-                Code::Starting,
-                Code::NotInCharge,
-            ]);
-    }
-
-    async fn handle(app: &App, call: Call) -> Result<Answer, Problem> {
-        let mut query = call.query.clone();
-        let limit = query.number("limit", 1..=MAX_LIMIT, DEFAULT_LIMIT);
-        let name = query.text("name");
-        let runtime = query.flag("runtime");
-        let cursor = query.text("cursor");
-        query.finish()?;
-        let after = cursor.map(|text| decode_cursor(&text)).transpose()?;
-        let page = app
-            .tenancy
-            .list(TenantQuery {
-                limit,
-                after,
-                name,
-                runtime,
-            })
-            .await?;
-        let tenants: Vec<TenantView> = page.tenants.into_iter().map(TenantView::from).collect();
-        let answer = answer::json(StatusCode::OK, &tenants)?;
-        let Some(next) = page.next.map(encode_cursor) else {
-            return Ok(answer);
-        };
-        let answer = answer::with_header(answer, LINK, link(&call, &next))?;
-        answer::with_header(answer, X_NEXT_CURSOR, next)
-    }
-}
-
-/// The link to the next page: this request with another cursor.
-fn link(call: &Call, cursor: &str) -> String {
-    let kept = call.raw_query.split('&').filter(|pair| {
-        let name = pair.split('=').next().unwrap_or_default();
-        !name.is_empty() && name != "cursor"
-    });
-    let cursor = format!("cursor={cursor}");
-    let query: Vec<&str> = kept.chain([cursor.as_str()]).collect();
-    format!("<{}?{}>; rel=\"next\"", call.path, query.join("&"))
-}
-
-fn encode_cursor(last: TenantNumber) -> String {
-    let mut bytes = vec![CURSOR_VERSION];
-    bytes.extend_from_slice(&u32::from(last).to_be_bytes());
-    URL_SAFE_NO_PAD.encode(bytes)
-}
-
-fn decode_cursor(text: &str) -> Result<TenantNumber, Problem> {
-    let bytes = URL_SAFE_NO_PAD.decode(text).unwrap_or_default();
-    let number = bytes
-        .strip_prefix(&[CURSOR_VERSION])
-        .and_then(|number| number.try_into().ok())
-        .map(u32::from_be_bytes);
-    number
-        .and_then(|number| TenantNumber::try_from(number).ok())
-        .ok_or_else(|| Problem::new(Code::InvalidCursor, "the cursor is not one of this list"))
-}
-
 /// `GET /tenants/{tenant}`.
 pub(crate) struct Show;
 
@@ -240,8 +216,9 @@ impl Endpoint for Show {
     fn describe(operation: &mut Description<'_>) {
         operation
             .summary("show_tenant", "Show a tenant")
-            .tag("tenants")
-            .answers::<TenantView>(StatusCode::OK, "The tenant.")
+            .details("A tenant's own token shows it too.")
+            .tag(Tag::Tenants)
+            .answers(StatusCode::OK, "The tenant.", &TenantView::example())
             .fails(&[Code::DatabaseUnavailable, Code::NotInCharge]);
     }
 
@@ -272,9 +249,16 @@ impl Endpoint for Resize {
                  `applied_workers` tells what it has confirmed by then. Messages in flight are \
                  neither dropped nor delivered again.",
             )
-            .tag("tenants")
-            .body::<ConcurrencyBody>()
-            .answers::<Done<ResizedView>>(StatusCode::OK, "Stored, and applied as told.")
+            .tag(Tag::Tenants)
+            .body(
+                "How many pool threads its worker is to have.",
+                &ConcurrencyBody { workers: 8 },
+            )
+            .answers(
+                StatusCode::OK,
+                "Stored, and applied as told.",
+                &Done::<ResizedView>::example(),
+            )
             .fails(&[
                 Code::TenantNotFound,
                 Code::TenantDeleting,
@@ -295,13 +279,7 @@ impl Endpoint for Resize {
             .tenancy
             .resize(tenant, workers.unwrap_or_default())
             .await?;
-        let data = ResizedView {
-            tenant_id: tenant.uuid(),
-            workers: resized.workers,
-            applied_workers: resized.applied_workers,
-        };
-        let message = "Concurrency updated successfully";
-        answer::json(StatusCode::OK, &Done { message, data })
+        answer::json(StatusCode::OK, &Done::resized(tenant, resized))
     }
 }
 
@@ -327,16 +305,15 @@ impl Endpoint for Delete {
                  happens to jatis; the tenant answers 404 when it is done. Asking again joins \
                  what is under way, and without `drain` it cuts a drain short.",
             )
-            .tag("tenants")
-            .query::<bool>(
-                "drain",
-                "Whether to store first what is queued; false if absent.",
-            )
-            .answers::<Done<DeletedView>>(StatusCode::OK, "Deleted.")
-            .answers::<TenantView>(
+            .tag(Tag::Tenants)
+            .query_flag("drain", "Whether to store first what is queued.")
+            .answers(StatusCode::OK, "Deleted.", &Done::<DeletedView>::example())
+            .answers(
                 StatusCode::ACCEPTED,
-                "Under way: the tenant is `draining` or `deleting`. `Location` names it.",
+                "Under way: the tenant is `draining` or `deleting`.",
+                &TenantView::example_leaving(),
             )
+            .tells(StatusCode::ACCEPTED, &[Told::Location])
             .fails(&[
                 Code::TenantNotFound,
                 Code::TenantDeleting,
@@ -362,20 +339,12 @@ impl Endpoint for Delete {
             Deletion::Done(deleted) => deleted,
             Deletion::UnderWay(tenant) => return located(StatusCode::ACCEPTED, tenant),
         };
-        let data = DeletedView {
-            tenant_id: tenant.uuid(),
-            messages_deleted: deleted.messages_deleted,
-            messages_unprocessed: deleted.messages_unprocessed,
-        };
-        let message = "Tenant deleted successfully";
-        answer::json(StatusCode::OK, &Done { message, data })
+        answer::json(StatusCode::OK, &Done::deleted(tenant, deleted))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     #[test]
@@ -401,17 +370,6 @@ mod tests {
                 pointers.into_iter().flatten().collect::<String>()
             });
             assert_eq!(found.as_deref(), fault, "{body}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn a_cursor_of_tenants_comes_back_and_nothing_else_does(number in 1_u32..1 << 24, text in "[A-Za-z0-9_-]{0,40}") {
-            let number = TenantNumber::try_from(number).expect("a number in range");
-            prop_assert_eq!(decode_cursor(&encode_cursor(number)).ok(), Some(number));
-            if let Ok(number) = decode_cursor(&text) {
-                prop_assert_eq!(encode_cursor(number), text);
-            }
         }
     }
 }
