@@ -160,6 +160,7 @@ pub struct Http {
     #[serde(with = "duration")]
     pub idle_timeout: Duration,
     pub max_connections: u32,
+    pub protect_system_routes: bool,
     /// As browsers write them in the header `Origin`.
     pub cors_origins: Vec<String>,
 }

@@ -40,6 +40,11 @@ async fn every_refusal_is_a_problem_that_says_what_is_wrong() {
         (format!("{get}?limit=0"), 422, "validation_failed"),
         (format!("{get}?limit=1001"), 422, "validation_failed"),
         (format!("{get}?order=random"), 422, "validation_failed"),
+        (
+            "/api/v1/tenants?name=%00".to_owned(),
+            422,
+            "validation_failed",
+        ),
     ] {
         client.get(&path).await.expect_problem(status, code);
     }

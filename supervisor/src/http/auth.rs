@@ -192,8 +192,10 @@ impl Caller {
         }
         match access {
             Access::Open | Access::Tenant(None) => Ok(()),
-            Access::Admin if self.role == Role::Admin && self.scopes.is_none() => Ok(()),
-            Access::Admin => Err(Problem::new(
+            Access::Admin | Access::System if self.role == Role::Admin && self.scopes.is_none() => {
+                Ok(())
+            }
+            Access::Admin | Access::System => Err(Problem::new(
                 Code::Forbidden,
                 "this takes an administrator's token without a scope",
             )),

@@ -205,10 +205,14 @@ fn text(body: &[u8]) -> Result<&str, Problem> {
 /// Why a body did not become what was asked for: a decoder that meets the wrong type stops there,
 /// so whether the rest is JSON at all is seen by reading it once more.
 fn refused(body: &[u8], error: &serde_json::Error) -> Problem {
-    let wrong_type =
-        error.classify() == Category::Data && serde_json::from_slice::<&RawValue>(body).is_ok();
-    if wrong_type {
-        return Problem::invalid(vec![Fault::at("", "the body must be a JSON object")]);
+    if serde_json::from_slice::<&RawValue>(body).is_ok() {
+        let detail = match error.classify() {
+            Category::Data => "the body must be a JSON object",
+            Category::Io | Category::Syntax | Category::Eof => {
+                "the body has a number out of range, or is nested too deeply"
+            }
+        };
+        return Problem::invalid(vec![Fault::at("", detail)]);
     }
     let (line, column) = (error.line(), error.column());
     Problem::new(
@@ -363,6 +367,15 @@ mod tests {
             let shown = String::from_utf8_lossy(body);
             assert_eq!(problem.code(), code, "{shown}");
             assert_eq!(pointers(&problem), expected, "{shown}");
+        }
+    }
+
+    #[test]
+    fn well_formed_json_that_no_field_takes_is_not_called_malformed() {
+        let deep = format!("{{\"name\": {}1{}}}", "[".repeat(200), "]".repeat(200));
+        for body in ["{\"workers\": 1e999}", deep.as_str()] {
+            let problem = Fields::parse(body.as_bytes()).expect_err("it is refused");
+            assert_eq!(problem.code(), Code::ValidationFailed, "{body}");
         }
     }
 

@@ -73,6 +73,8 @@ pub(crate) enum Mount {
 pub(crate) enum Access {
     /// Everybody, without a token.
     Open,
+    /// Everybody; administrators alone with `http.protect_system_routes`.
+    System,
     /// Administrators.
     Admin,
     /// Administrators, and the tenant itself; with this scope, if one is named.

@@ -88,10 +88,6 @@ impl Endpoint for Publish {
                 Code::Overloaded,
                 Code::BrokerUnavailable,
                 Code::PublishUncertain,
-                Code::DatabaseUnavailable,
-                Code::Starting,
-                Code::NotInCharge,
-                Code::ShuttingDown,
             ]);
     }
 
@@ -165,13 +161,10 @@ impl Endpoint for List {
             .query::<When>("created_before", "Only messages accepted before this time.")
             .answers(StatusCode::OK, "A page.", &PageView::example())
             .fails(&[
-                Code::InvalidId,
                 Code::InvalidCursor,
                 Code::TenantRequired,
                 Code::ValidationFailed,
                 Code::DatabaseUnavailable,
-                Code::Starting,
-                Code::NotInCharge,
             ]);
     }
 
@@ -245,8 +238,6 @@ impl Endpoint for Show {
                 Code::MessageNotFound,
                 Code::MessagePending,
                 Code::DatabaseUnavailable,
-                Code::Starting,
-                Code::NotInCharge,
             ]);
     }
 
@@ -281,9 +272,6 @@ impl Endpoint for Delete {
                 Code::MessageNotFound,
                 Code::MessagePending,
                 Code::DatabaseUnavailable,
-                Code::Starting,
-                Code::NotInCharge,
-                Code::ShuttingDown,
             ]);
     }
 

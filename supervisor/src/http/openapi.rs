@@ -207,9 +207,13 @@ fn operation(route: &Route, path: &str, alias: usize, shared: &mut Shared) -> Op
     description.path_parameters(path);
     (route.describe)(&mut description);
     let mut operation = description.finish();
-    if route.access != Access::Open {
-        operation.security = Some(vec![okapi::map! { BEARER.to_owned() => Vec::new() }]);
-    }
+    let bearer = okapi::map! { BEARER.to_owned() => Vec::new() };
+    operation.security = match route.access {
+        Access::Open => None,
+        // Either will do, unless the configuration has it otherwise.
+        Access::System => Some(vec![okapi::Map::default(), bearer]),
+        Access::Admin | Access::Tenant(_) => Some(vec![bearer]),
+    };
     if alias > 0 {
         let usual = route.paths.first().copied().unwrap_or_default();
         let usual = paths::documented(route, usual);
@@ -223,6 +227,9 @@ fn operation(route: &Route, path: &str, alias: usize, shared: &mut Shared) -> Op
     operation
 }
 
+/// Why jatis may not serve tenants just now.
+const STAGES: [Code; 3] = [Code::Starting, Code::NotInCharge, Code::ShuttingDown];
+
 /// The problems that a route's rule, path and body bring with them.
 fn implied(route: &Route, path: &str) -> Vec<Code> {
     let mut codes = vec![
@@ -230,15 +237,27 @@ fn implied(route: &Route, path: &str) -> Vec<Code> {
         Code::InternalError,
         Code::RequestTimeout,
     ];
-    if path.contains("{tenant}") || path.contains("{message}") {
+    let names_tenant = path.contains("{tenant}");
+    if names_tenant || path.contains("{message}") {
         codes.push(Code::InvalidId);
     }
     match route.access {
         Access::Open => {}
-        Access::Admin => codes.extend([Code::Unauthorized, Code::Forbidden]),
+        Access::System => codes.extend([Code::Unauthorized, Code::Forbidden]),
+        Access::Admin => {
+            codes.extend([Code::Unauthorized, Code::Forbidden]);
+            // It is said to who has another tenant's token.
+            codes.extend(names_tenant.then_some(Code::TenantNotFound));
+            codes.extend(STAGES);
+        }
         Access::Tenant(scope) => {
             codes.extend([Code::Unauthorized, Code::TenantNotFound]);
             codes.extend(scope.map(|_| Code::Forbidden));
+            if !names_tenant {
+                // The query may name one.
+                codes.extend([Code::InvalidId, Code::ValidationFailed]);
+            }
+            codes.extend(STAGES);
         }
     }
     match route.body {

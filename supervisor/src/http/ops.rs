@@ -1,5 +1,5 @@
-//! The routes for operators besides health: metrics, the API's description, an index. None of them
-//! needs a token.
+//! The routes for operators besides health: metrics, the API's description, an index. None needs a
+//! token, unless the configuration wants one for the first two.
 
 use hyper::StatusCode;
 use schemars::JsonSchema;
@@ -71,7 +71,7 @@ impl Endpoint for Scrape {
     const VERB: Verb = Verb::Get;
     const PATHS: &'static [&'static str] = &["/metrics"];
     const MOUNT: Mount = Mount::Root;
-    const ACCESS: Access = Access::Open;
+    const ACCESS: Access = Access::System;
     const BODY: Body = Body::None;
 
     fn describe(operation: &mut Description<'_>) {
@@ -95,7 +95,7 @@ impl Endpoint for Document {
     const VERB: Verb = Verb::Get;
     const PATHS: &'static [&'static str] = &["/openapi.json"];
     const MOUNT: Mount = Mount::Root;
-    const ACCESS: Access = Access::Open;
+    const ACCESS: Access = Access::System;
     const BODY: Body = Body::None;
 
     fn describe(operation: &mut Description<'_>) {

@@ -87,9 +87,14 @@ impl Query {
     /// A UUID.
     ///
     /// # Errors
-    /// `invalid_id` at once: it names who is asked about, so nothing else matters.
+    /// `invalid_id`, or `validation_failed` when it is given twice, at once: it names who is asked
+    /// about, so nothing else matters.
     pub(crate) fn id(&mut self, name: &str) -> Result<Option<Uuid>, Problem> {
-        self.text(name).map(|text| uuid(&text)).transpose()
+        let text = self.text(name);
+        if !self.faults.is_empty() {
+            return Err(Problem::invalid(std::mem::take(&mut self.faults)));
+        }
+        text.map(|text| uuid(&text)).transpose()
     }
 
     /// Notes a fault of a parameter.

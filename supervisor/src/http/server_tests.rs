@@ -23,6 +23,7 @@ fn http() -> Http {
         header_timeout: SOON,
         idle_timeout: SOON,
         max_connections: 8,
+        protect_system_routes: false,
         cors_origins: Vec::new(),
     }
 }

@@ -41,6 +41,7 @@ use crate::metrics::Metrics;
 type BoxError = Box<dyn StdError + Send + Sync>;
 
 const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
+const MERGE_PATCH: HeaderValue = HeaderValue::from_static("application/merge-patch+json");
 /// The label of requests that led to no route.
 const UNMATCHED: &str = "unmatched";
 
@@ -51,6 +52,7 @@ pub(crate) struct Front {
     auth: Auth,
     metrics: Metrics,
     cors: Cors,
+    protect_system_routes: bool,
     max_body_bytes: usize,
     request_timeout: Duration,
 }
@@ -75,6 +77,7 @@ impl Front {
             auth,
             metrics,
             cors: Cors::new(&http.cors_origins),
+            protect_system_routes: http.protect_system_routes,
             max_body_bytes: usize::try_from(http.max_body_bytes).unwrap_or(usize::MAX),
             request_timeout: http.request_timeout,
         }
@@ -191,18 +194,19 @@ impl Front {
         request_id: &RequestId,
         deadline: Instant,
     ) -> Result<Call, Problem> {
-        let caller = match access {
-            Access::Open => None,
-            Access::Admin | Access::Tenant(_) => {
-                Some(self.auth.recognise(&parts.headers, Timestamp::now())?)
-            }
+        let takes_a_token = match access {
+            Access::Open => false,
+            Access::System => self.protect_system_routes,
+            Access::Admin | Access::Tenant(_) => true,
         };
+        let recognise = || self.auth.recognise(&parts.headers, Timestamp::now());
+        let caller = takes_a_token.then(recognise).transpose()?;
         let raw_query = parts.uri.query().unwrap_or_default();
         let mut query = Query::parse(raw_query)?;
         let in_path = named.tenant.as_deref().map(query::uuid).transpose()?;
         let tenant = match access {
             Access::Tenant(_) if in_path.is_none() => query.id("tenant_id")?,
-            Access::Open | Access::Admin | Access::Tenant(_) => in_path,
+            Access::Open | Access::System | Access::Admin | Access::Tenant(_) => in_path,
         };
         let tenant = tenant.map(TenantId::from);
         let message = named.message.as_deref().map(query::uuid).transpose()?;
@@ -288,10 +292,7 @@ fn other_media_type(kind: Body, media_types: &str) -> Problem {
     );
     match kind {
         // As RFC 5789 asks.
-        Body::MergePatch => {
-            let accepted = HeaderValue::from_static("application/merge-patch+json");
-            problem.with_header(ACCEPT_PATCH, accepted)
-        }
+        Body::MergePatch => problem.with_header(ACCEPT_PATCH, MERGE_PATCH),
         Body::None | Body::Json => problem,
     }
 }
@@ -311,11 +312,12 @@ fn other_method(method: &Method, allow: &str) -> Result<Answer, Problem> {
 }
 
 fn options(allow: &str) -> Result<Answer, Problem> {
-    answer::with_header(
-        answer::empty(StatusCode::NO_CONTENT),
-        ALLOW,
-        allow.to_owned(),
-    )
+    let mut answer = answer::empty(StatusCode::NO_CONTENT);
+    // As RFC 5789 asks of what can be patched.
+    if allow.contains(Method::PATCH.as_str()) {
+        answer.headers_mut().insert(ACCEPT_PATCH, MERGE_PATCH);
+    }
+    answer::with_header(answer, ALLOW, allow.to_owned())
 }
 
 /// A method as a metric's label: clients can make up methods, but no labels.

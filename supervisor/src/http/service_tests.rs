@@ -34,6 +34,26 @@ fn front() -> Front {
 }
 
 pub(crate) fn front_within(request_timeout: Duration) -> Front {
+    front_with(&Http {
+        request_timeout,
+        ..http()
+    })
+}
+
+fn http() -> Http {
+    Http {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        max_body_bytes: MAX_BODY_BYTES,
+        request_timeout: Duration::from_secs(30),
+        header_timeout: Duration::from_secs(10),
+        idle_timeout: Duration::from_secs(75),
+        max_connections: 1,
+        protect_system_routes: false,
+        cors_origins: vec![PAGE.to_owned()],
+    }
+}
+
+fn front_with(http: &Http) -> Front {
     let places = Places::of(api::ROUTES);
     let router = api::mount(&places, |route| {
         move |request: Request<Full<Bytes>>| async move {
@@ -50,16 +70,7 @@ pub(crate) fn front_within(request_timeout: Duration) -> Front {
         }
     });
     let auth = Auth::jwt(&Secret::from(SECRET.to_owned()), Duration::ZERO).unwrap();
-    let http = Http {
-        listen: "127.0.0.1:0".parse().unwrap(),
-        max_body_bytes: MAX_BODY_BYTES,
-        request_timeout,
-        header_timeout: Duration::from_secs(10),
-        idle_timeout: Duration::from_secs(75),
-        max_connections: 1,
-        cors_origins: vec![PAGE.to_owned()],
-    };
-    Front::over(places, router.unwrap(), auth, Metrics::new(), &http)
+    Front::over(places, router.unwrap(), auth, Metrics::new(), http)
 }
 
 fn bearer(role: Role) -> String {
@@ -185,6 +196,8 @@ async fn what_leads_nowhere_is_a_problem() {
         (status, &headers[ALLOW]),
         (204, &HeaderValue::from_static("POST, GET, HEAD, OPTIONS"))
     );
+    let (_, _, headers) = get("OPTIONS", &format!("/tenants/{TENANT}"), None).await;
+    assert_eq!(headers["accept-patch"], "application/merge-patch+json");
     assert_eq!(get("OPTIONS", "*", None).await.0, 204);
     assert_eq!(get("HEAD", "/metrics", None).await.0, 200);
 }
@@ -255,6 +268,12 @@ async fn a_token_opens_its_own_tenant_and_hides_the_others() {
             400,
             "invalid_id",
         ),
+        (
+            format!("/messages/{OTHER}?tenant_id={TENANT}&tenant_id={TENANT}"),
+            Some(admin()),
+            422,
+            "validation_failed",
+        ),
         ("/tenants/7".to_owned(), None, 401, "unauthorized"),
     ] {
         let (found, text, headers) = get("GET", &uri, token).await;
@@ -264,6 +283,30 @@ async fn a_token_opens_its_own_tenant_and_hides_the_others() {
             status == 401,
             "{uri}"
         );
+    }
+}
+
+#[tokio::test]
+async fn the_routes_of_operators_take_a_token_if_they_are_protected() {
+    for (protect_system_routes, uri, token, status) in [
+        (false, "/metrics", None, 200),
+        (false, "/metrics", Some("Bearer nonsense".to_owned()), 200),
+        (true, "/metrics", None, 401),
+        (true, "/metrics", Some(member()), 403),
+        (true, "/metrics", Some(admin()), 200),
+        (true, "/openapi.json", None, 401),
+        (true, "/swagger/index.html", None, 401),
+        (true, "/swagger/index.css", None, 401),
+        (true, "/health", None, 200),
+        (true, "/livez", None, 200),
+    ] {
+        let front = front_with(&Http {
+            protect_system_routes,
+            ..http()
+        });
+        let request = request("GET", uri, token).body(Full::<Bytes>::default());
+        let (found, _, _) = told(front.answer(request.unwrap()).await).await;
+        assert_eq!(found, status, "{uri}, {protect_system_routes}");
     }
 }
 

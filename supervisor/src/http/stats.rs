@@ -86,12 +86,7 @@ impl Endpoint for Messages {
             .details("Costs the same however many messages there are.")
             .tag(Tag::Statistics)
             .answers(StatusCode::OK, "The numbers.", &StatisticsView::example())
-            .fails(&[
-                Code::DatabaseUnavailable,
-                Code::Starting,
-                Code::NotInCharge,
-                Code::ShuttingDown,
-            ]);
+            .fails(&[Code::DatabaseUnavailable]);
     }
 
     async fn handle(app: &App, call: Call) -> Result<Answer, Problem> {

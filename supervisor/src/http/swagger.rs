@@ -141,7 +141,7 @@ impl Endpoint for Page {
     const VERB: Verb = Verb::Get;
     const PATHS: &'static [&'static str] = &["/swagger/index.html", "/swagger"];
     const MOUNT: Mount = Mount::Root;
-    const ACCESS: Access = Access::Open;
+    const ACCESS: Access = Access::System;
     const BODY: Body = Body::None;
 
     fn describe(operation: &mut Description<'_>) {
@@ -167,7 +167,7 @@ impl Endpoint for Asset {
     const VERB: Verb = Verb::Get;
     const PATHS: &'static [&'static str] = &["/swagger/{asset}"];
     const MOUNT: Mount = Mount::Root;
-    const ACCESS: Access = Access::Open;
+    const ACCESS: Access = Access::System;
     const BODY: Body = Body::None;
 
     fn describe(operation: &mut Description<'_>) {

@@ -47,13 +47,7 @@ impl PatchBody {
 }
 
 /// What each of these routes may meet.
-const FAILS: &[Code] = &[
-    Code::TenantDeleting,
-    Code::DatabaseUnavailable,
-    Code::Starting,
-    Code::NotInCharge,
-    Code::ShuttingDown,
-];
+const FAILS: &[Code] = &[Code::TenantDeleting, Code::DatabaseUnavailable];
 
 /// `PUT /tenants/{tenant}`.
 pub(crate) struct Upsert;

@@ -63,8 +63,6 @@ impl Endpoint for List {
                 Code::InvalidCursor,
                 Code::ValidationFailed,
                 Code::DatabaseUnavailable,
-                Code::Starting,
-                Code::NotInCharge,
             ]);
     }
 

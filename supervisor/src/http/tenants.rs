@@ -165,11 +165,7 @@ impl Endpoint for Create {
             .fails(&[
                 Code::TenantExists,
                 Code::TenantDeleting,
-                Code::BrokerUnavailable,
                 Code::DatabaseUnavailable,
-                Code::Starting,
-                Code::NotInCharge,
-                Code::ShuttingDown,
                 Code::TenantNumbersExhausted,
             ]);
     }
@@ -219,7 +215,7 @@ impl Endpoint for Show {
             .details("A tenant's own token shows it too.")
             .tag(Tag::Tenants)
             .answers(StatusCode::OK, "The tenant.", &TenantView::example())
-            .fails(&[Code::DatabaseUnavailable, Code::NotInCharge]);
+            .fails(&[Code::DatabaseUnavailable]);
     }
 
     async fn handle(app: &App, call: Call) -> Result<Answer, Problem> {
@@ -263,9 +259,6 @@ impl Endpoint for Resize {
                 Code::TenantNotFound,
                 Code::TenantDeleting,
                 Code::DatabaseUnavailable,
-                Code::Starting,
-                Code::NotInCharge,
-                Code::ShuttingDown,
             ]);
     }
 
@@ -319,9 +312,6 @@ impl Endpoint for Delete {
                 Code::TenantDeleting,
                 Code::ValidationFailed,
                 Code::DatabaseUnavailable,
-                Code::Starting,
-                Code::NotInCharge,
-                Code::ShuttingDown,
             ]);
     }
 

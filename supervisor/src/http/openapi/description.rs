@@ -59,7 +59,10 @@ impl Tag {
             }
             Self::Messages => "Publish, read and delete a tenant's messages.",
             Self::Statistics => "How many messages a tenant has.",
-            Self::System => "For operators and for readers of the API. None of it needs a token.",
+            Self::System => {
+                "For operators and for readers of the API. None of it needs a token, but metrics and \
+                 descriptions do with `http.protect_system_routes`."
+            }
         };
         okapi::openapi3::Tag {
             name: self.name().to_owned(),
