@@ -14,6 +14,10 @@ mod coalescing;
 #[cfg(test)]
 mod connection_budget;
 #[cfg(test)]
+mod contract;
+#[cfg(test)]
+mod contract_outages;
+#[cfg(test)]
 mod create_delete;
 #[cfg(test)]
 mod deleted_message;

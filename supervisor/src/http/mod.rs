@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!   server ─▶ service ─▶ router ─▶ endpoint ─▶ tenancy · messaging
-//!   sockets   limits,    built from            use cases, without a
-//!             deadline,  the one table         word of HTTP
-//!             auth       in `api`
+//!   sockets,  limits,    built from            use cases, without a
+//!   patience  deadline,  the one table         word of HTTP
+//!             auth, cors in `api` ─▶ openapi
 //! ```
 //!
 //! A request is matched, authenticated and authorised before a byte of its body is read. Every

@@ -32,6 +32,27 @@ pub(crate) struct Client {
     oracle: Arc<Oracle>,
 }
 
+/// A request whose body has not been sent yet.
+#[derive(Debug)]
+pub(crate) struct HeldBack {
+    stream: TcpStream,
+    body: String,
+}
+
+impl HeldBack {
+    /// Sends the body; the answer.
+    pub(crate) async fn send(mut self) -> Answer {
+        let exchange = async {
+            self.stream.write_all(self.body.as_bytes()).await?;
+            let mut answer = String::new();
+            self.stream.read_to_string(&mut answer).await?;
+            std::io::Result::Ok(answer)
+        };
+        let answer = wait::bounded("the answer to a body that was held back", exchange).await;
+        Answer::parse(&answer.expect("the connection is closed in order"))
+    }
+}
+
 /// What became of a message, as its sender was told.
 #[derive(Debug)]
 pub(crate) enum Posted {
@@ -185,9 +206,9 @@ impl Client {
         sent.expect("the API takes connections")
     }
 
-    /// Announces a body of JSON and never sends it; what is answered all the same, until the
+    /// Announces a body of JSON and never sends it; what is answered all the same, before the
     /// connection is closed.
-    pub(crate) async fn announce(&self, path: &str, body_bytes: usize) -> String {
+    pub(crate) async fn announce(&self, path: &str, body_bytes: usize) -> Answer {
         let head = format!(
             "POST {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\
              Content-Type: application/json\r\nContent-Length: {body_bytes}\r\n\r\n",
@@ -201,7 +222,33 @@ impl Client {
             std::io::Result::Ok(answer)
         };
         let answer = wait::bounded("the answer to an announced body", exchange).await;
-        answer.expect("the connection is closed in order")
+        Answer::parse(&answer.expect("the connection is closed in order"))
+    }
+
+    /// Begins requests with a body of JSON, which the server is ready to read when this returns.
+    pub(crate) async fn hold_back(&self, method: Method, path: &str, body: &Value) -> HeldBack {
+        let body = body.to_string();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\
+             Expect: 100-continue\r\nConnection: close\r\n\r\n",
+            self.address,
+            self.token,
+            body.len()
+        );
+        let sending = async {
+            let mut stream = TcpStream::connect(self.address).await?;
+            stream.write_all(head.as_bytes()).await?;
+            let mut go_on = [0; b"HTTP/1.1 100 Continue\r\n\r\n".len()];
+            stream.read_exact(&mut go_on).await?;
+            assert!(go_on.starts_with(b"HTTP/1.1 100 "), "{go_on:?}");
+            std::io::Result::Ok(stream)
+        };
+        let stream = wait::bounded("the server reads the body", sending).await;
+        HeldBack {
+            stream: stream.expect("the API takes connections"),
+            body,
+        }
     }
 
     // ------------------------------------------------------------------------ tenants
@@ -370,9 +417,30 @@ impl Client {
         headers: &[(&'static str, &str)],
     ) -> Result<(Answer, Posted), Lost> {
         let path = format!("/api/v1/messages/{tenant}");
+        self.try_post_at(&path, tenant, payload, headers).await
+    }
+
+    /// Posts a payload at another path of the API.
+    pub(crate) async fn post_at(
+        &self,
+        path: &str,
+        tenant: TenantId,
+        payload: &str,
+    ) -> (Answer, Posted) {
+        let posted = self.try_post_at(path, tenant, payload, &[]).await;
+        posted.unwrap_or_else(|Lost(error)| panic!("no answer: {error}"))
+    }
+
+    async fn try_post_at(
+        &self,
+        path: &str,
+        tenant: TenantId,
+        payload: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<(Answer, Posted), Lost> {
         let sending = self.oracle.sending(tenant, payload.as_bytes());
         let body = format!("{{\"payload\": {payload}}}");
-        let answer = self.send(Method::POST, &path, headers, body).await?;
+        let answer = self.send(Method::POST, path, headers, body).await?;
         let posted = match answer.status {
             StatusCode::CREATED => {
                 let id = posted_id(&answer, tenant, "stored");

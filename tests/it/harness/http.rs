@@ -64,6 +64,31 @@ impl Http {
 }
 
 impl Answer {
+    /// What stands on a connection until its end.
+    ///
+    /// # Panics
+    /// When it is not one whole answer of HTTP/1.1 with a Content-Length.
+    pub(crate) fn parse(text: &str) -> Self {
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((text, ""));
+        let mut lines = head.lines();
+        let status = lines
+            .next()
+            .and_then(|line| line.strip_prefix("HTTP/1.1 "))
+            .and_then(|line| line.get(..3)?.parse().ok());
+        let headers = lines.filter_map(|line| {
+            let (name, value) = line.split_once(": ")?;
+            Some((name.parse().ok()?, value.parse().ok()?))
+        });
+        let answer = Self {
+            status: status.unwrap_or_else(|| panic!("no answer: {text:?}")),
+            headers: headers.collect::<HeaderMap>(),
+            body: Bytes::copy_from_slice(body.as_bytes()),
+        };
+        let length = answer.header("content-length").parse();
+        assert_eq!(length, Ok(body.len()), "cut short: {text:?}");
+        answer
+    }
+
     /// The body as JSON.
     ///
     /// # Panics
@@ -95,7 +120,13 @@ impl Answer {
     /// Asserts that this is a problem of `status` with the stable word `code`, whole and silent
     /// about the inside.
     pub(crate) fn expect_problem(self, status: u16, code: &str) -> Self {
-        let answer = self.expect(status);
+        self.expect(status).expect_problem_of(code)
+    }
+
+    /// The same, of whatever status.
+    pub(crate) fn expect_problem_of(self, code: &str) -> Self {
+        let answer = self;
+        let status = answer.status.as_u16();
         assert_eq!(answer.header("content-type"), "application/problem+json");
         let problem = answer.json();
         assert_eq!(problem["code"], code, "{answer}");

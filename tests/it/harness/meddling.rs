@@ -42,6 +42,33 @@ impl Database {
             .await;
     }
 
+    /// Makes every statement about a tenant's leaf wait, also those that only read.
+    pub(crate) async fn hide_leaf(&self, tenant: TenantId) -> Holder {
+        let leaf = schema::leaf(tenant);
+        self.hold(format!("LOCK TABLE {leaf} IN ACCESS EXCLUSIVE MODE"))
+            .await
+    }
+
+    /// Writes a word into a tenant's row that says what is wanted of it; the program may not know
+    /// it.
+    pub(crate) async fn want(&self, tenant: TenantId, state: &str) {
+        let want = format!("UPDATE tenants SET state = '{state}' WHERE id = '{tenant}'");
+        self.session
+            .run(move |client| client.batch_execute(&want))
+            .await;
+    }
+
+    /// Leaves no number for a further tenant.
+    pub(crate) async fn exhaust_tenant_numbers(&self) {
+        const EXHAUST: &str = "
+            SELECT setval('tenant_number', seqmax)
+              FROM pg_sequence
+             WHERE seqrelid = 'tenant_number'::regclass";
+        self.session
+            .run(|client| client.batch_execute(EXHAUST))
+            .await;
+    }
+
     /// Has the server refuse a payload in a tenant's leaf, as if it could not be stored.
     pub(crate) async fn refuse_payload(&self, tenant: TenantId, payload: &str) {
         let leaf = schema::leaf(tenant);
