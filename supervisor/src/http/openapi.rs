@@ -1,6 +1,6 @@
 //! The OpenAPI document, made from the table that routes requests.
 //!
-//! An endpoint tells in its [`Description`] what its rule, its path and its body do not imply. Bounds
+//! An endpoint tells in its `Description` what its rule, its path and its body do not imply. Bounds
 //! come from the constants that the decoders use, examples from the types that answers are made of.
 
 use std::{marker::PhantomData, sync::LazyLock};
