@@ -215,7 +215,10 @@ impl Endpoint for Ready {
             .answers(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "It is starting or draining, or another supervisor is in charge.",
-                &ready(Readiness::Starting("the database is away".to_owned())).1,
+                &ready(Readiness::Starting(
+                    "the database is not available".to_owned(),
+                ))
+                .1,
             );
     }
 
