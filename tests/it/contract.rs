@@ -177,7 +177,7 @@ async fn without_a_broker(stack: &Stack, contract: &mut Contract) {
         })
         .await
     };
-    stack.broker_proxy().cut();
+    stack.broker_proxy().cut().await;
     let unhealthy = health(StatusCode::SERVICE_UNAVAILABLE).await;
     contract.kept("health", unhealthy, 503);
     stack.broker_proxy().resume();

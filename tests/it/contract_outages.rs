@@ -82,7 +82,7 @@ async fn a_broker_that_fails_is_told_as_the_document_says() {
     let uncertain = uncertain.expect("waited for");
     contract.problem("publish_message", uncertain, "publish_uncertain");
 
-    stack.broker_proxy().cut();
+    stack.broker_proxy().cut().await;
     let unavailable = wait::until("the broker is known to be away", async || {
         let answer = refused(&stack, tenant).await;
         if answer.json()["code"] == "broker_unavailable" {
@@ -127,7 +127,7 @@ async fn a_supervisor_that_cannot_serve_says_why_as_the_document_says() {
         operation: "list_tenants",
         ..Call::default()
     };
-    stack.database_proxy().cut();
+    stack.database_proxy().cut().await;
     contract
         .breach(&stack.client, list, "database_unavailable")
         .await;
@@ -135,7 +135,7 @@ async fn a_supervisor_that_cannot_serve_says_why_as_the_document_says() {
     stack.ready().await;
     stack.stop().await;
 
-    stack.database_proxy().cut();
+    stack.database_proxy().cut().await;
     stack.start_supervisor().await;
     contract.breach(&stack.client, list, "starting").await;
     stack.database_proxy().resume();

@@ -164,7 +164,10 @@ async fn a_drain_that_a_killed_supervisor_had_begun_is_finished_by_the_next() {
     let lock = stack.database.let_inserts_through(tenant, lock).await;
     an_insert_waits(&stack, tenant).await;
     let stored = stack.database.stored_count(tenant).await;
-    assert!((2..=1 + 10).contains(&stored), "a batch of up to ten: {stored}");
+    assert!(
+        (2..=1 + 10).contains(&stored),
+        "a batch of up to ten: {stored}"
+    );
     let orphans = stack.kill_supervisor().await;
     let lost = wait::bounded("the request", draining).await;
     assert!(

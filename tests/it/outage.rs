@@ -20,7 +20,7 @@ async fn without_the_broker_a_post_answers_503_and_everything_works_again_after(
     stack.client.post(tenant, &json!("before")).await.stored();
     let worker = stack.worker(tenant).await;
 
-    stack.broker_proxy().cut();
+    stack.broker_proxy().cut().await;
     wait::until("the broker is known to be away", async || {
         let refused = refusal(stack.client.post(tenant, &json!("during")).await);
         match refused.json()["code"].as_str() {
@@ -76,7 +76,7 @@ async fn without_the_database_messages_are_queued_and_stored_after() {
     stack.client.post(tenant, &json!("before")).await.taken();
     let worker = stack.worker(tenant).await;
 
-    stack.database_proxy().cut();
+    stack.database_proxy().cut().await;
     for n in 0..20 {
         let posted = stack.client.post(tenant, &json!({"during": n})).await;
         assert!(matches!(posted, Posted::Queued(_)), "{posted:?}");

@@ -41,7 +41,7 @@ async fn a_paused_tenant_takes_messages_and_stores_none_whoever_is_killed() {
     stack.client.post_queued(tenant, 10).await;
 
     // A broker that comes back finds it paused as well.
-    stack.broker_proxy().cut();
+    stack.broker_proxy().cut().await;
     wait::until("the paused worker misses the broker", async || {
         let shown = stack.client.tenant(tenant).await;
         if shown["runtime"]["waiting_for"] == "broker" {

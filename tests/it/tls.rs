@@ -93,7 +93,7 @@ async fn a_server_without_tls_is_preferred_to_none_and_refused_where_tls_is_requ
         stack.settled().await;
         assert_eq!(stack.database.encryption().await, sessions(true), "{mode}");
 
-        stack.database_proxy().cut();
+        stack.database_proxy().cut().await;
         wait::until("every session is gone", async || {
             match stack.database.sessions_of_jatis().await {
                 0 => Ok(()),

@@ -17,6 +17,7 @@ use super::{
     frames::connection_method,
     publications::{ClientTap, Publications},
     url::ServerUrl,
+    wait,
 };
 
 /// What the proxy does with bytes and connections. Those for AMQP alone go by the name that a
@@ -70,6 +71,8 @@ pub(crate) struct Proxy {
     port: u16,
     deliveries: Arc<Deliveries>,
     publications: Arc<Publications>,
+    /// Connections that are carried now.
+    open: watch::Receiver<usize>,
     carrier: JoinHandle<()>,
 }
 
@@ -98,13 +101,15 @@ impl Proxy {
             deliveries: Arc::clone(&deliveries),
             publications: Arc::clone(&publications),
         };
+        let (counted, open) = watch::channel(0);
         Self {
             mode,
             host,
             port,
             deliveries,
             publications,
-            carrier: tokio::spawn(carry(listener, line)),
+            open,
+            carrier: tokio::spawn(carry(listener, line, counted)),
         }
     }
 
@@ -118,9 +123,14 @@ impl Proxy {
         self.mode.send_replace(Mode::NoTls);
     }
 
-    /// Closes all connections, and every new one at once.
-    pub(crate) fn cut(&self) {
+    /// Closes all connections, and every new one at once. Returns when they are closed: what it held
+    /// back is gone, whatever it does next.
+    pub(crate) async fn cut(&self) {
         self.mode.send_replace(Mode::Cut);
+        let mut open = self.open.clone();
+        let all_closed = open.wait_for(|open| *open == 0);
+        let closed = wait::bounded("the proxy's connections are closed", all_closed).await;
+        closed.expect("the proxy is at work");
     }
 
     /// Closes the AMQP connection of this name, and every later one as soon as it says its name.
@@ -176,9 +186,10 @@ struct Line {
 }
 
 /// Takes connections; they end with this task, which owns them.
-async fn carry(listener: TcpListener, line: Line) {
+async fn carry(listener: TcpListener, line: Line, open: watch::Sender<usize>) {
     let mut connections = JoinSet::new();
     loop {
+        open.send_replace(connections.len());
         tokio::select! {
             accepted = listener.accept() => {
                 let (client, _) = accepted.expect("accepting on loopback works");

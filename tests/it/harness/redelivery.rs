@@ -43,7 +43,7 @@ impl Stack {
         })
         .await;
         worker.kill();
-        self.broker_proxy().cut();
+        self.broker_proxy().cut().await;
         ids
     }
 
