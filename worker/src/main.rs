@@ -12,8 +12,8 @@
 //!                       └── settle ◀── disposition ◀─┘
 //! ```
 //!
-//! `pipeline` is the state of that path. `batch`, `disposition`, `kept`, `pause`, `settle` and
-//! `notices` decide or count and do nothing else. Only `link`, `broker` and `consume`
+//! `pipeline` is the state of that path. `batch`, `disposition`, `kept`, `pause`, `settle`,
+//! `notices` and `pulse` decide or count and do nothing else. Only `link`, `broker` and `consume`
 //! (and `pipeline`, which passes a delivery on) know the AMQP library; only `statements`,
 //! `insert`, `store` and `params` know SQL. An acknowledgement is given in `settle`, after the
 //! commit.
@@ -34,6 +34,7 @@ mod params;
 mod pause;
 mod pipeline;
 mod pool;
+mod pulse;
 mod random;
 mod run;
 mod settle;

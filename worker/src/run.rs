@@ -13,7 +13,7 @@
 //! A stop is one way: the consumer is cancelled, what has begun is finished, the channel is
 //! closed, the exit follows. A deadline ends each of these steps.
 
-use std::{ops::ControlFlow, time::Duration};
+use std::{future::pending, ops::ControlFlow, time::Duration};
 
 use futures_util::StreamExt;
 use jatis_shared::{
@@ -34,6 +34,7 @@ use crate::{
     control::{Commands, Outbox},
     pipeline::{Now, Pipeline},
     pool::{Report, ThreadPanicked},
+    pulse::Pulse,
     signals::Signals,
     store::Store,
 };
@@ -76,7 +77,7 @@ pub(crate) struct State {
     /// Why the broker is away, as logged last: a reason is a warning once.
     away_because: String,
     has_been_ready: bool,
-    heartbeat_at: Instant,
+    pulse: Pulse,
     /// Connections allowed, as the supervisor said last.
     pub(crate) connections: u16,
     /// A resize whose confirmation is due when the pool has its size. A newer one replaces it.
@@ -113,7 +114,7 @@ impl State {
             told_held: false,
             away_because: String::new(),
             has_been_ready: false,
-            heartbeat_at: clock(),
+            pulse: Pulse::new(clock().into_std(), spec.heartbeat_interval),
             connections: spec.connections,
             resize: None,
         }
@@ -158,7 +159,7 @@ impl Reactor {
             _ = self.feed.recv_many(&mut self.arrivals, FEED_TURN) => self.take_feed(),
             Some(report) = self.reports.recv() => self.take_report(report),
             () = self.outbox.move_one(), if !self.outbox.is_clear() => Flow::Continue(()),
-            () = sleep_until(wake) => Flow::Continue(()),
+            () = due(wake) => Flow::Continue(()),
         }
     }
 
@@ -179,28 +180,24 @@ impl Reactor {
             warn!("the drain deadline has passed; what is unfinished goes back to the queue");
             return Flow::Break(Ok(ExitCode::Deadline));
         }
+        if self.state.told_held != self.pipeline.is_held() {
+            // Somebody waits to hear it.
+            self.state.pulse.hurry(now.instant);
+        }
+        // Before the notices, of which there may be one each time.
+        self.beat(now.instant);
         if self.outbox.is_clear() {
             self.confirm_resize();
             if let Some(ids) = self.pipeline.take_notice(now.instant) {
                 self.outbox.tell(Event::Stored { ids });
             }
         }
-        if self.outbox.is_clear() && self.state.told_held != self.pipeline.is_held() {
-            // Somebody waits to hear it.
-            self.state.heartbeat_at = instant;
-        }
-        self.beat(instant);
         Flow::Continue(())
     }
 
-    fn beat(&mut self, instant: Instant) {
-        if self.state.heartbeat_at > instant {
-            return;
-        }
-        self.state.heartbeat_at = instant + self.spec.heartbeat_interval;
-        // While an older one waits to be read, another would not be read sooner.
-        if self.outbox.is_clear() {
-            let mut heartbeat = self.pipeline.heartbeat(instant.into_std());
+    fn beat(&mut self, instant: std::time::Instant) {
+        if self.state.pulse.beat(instant, self.outbox.is_clear()) {
+            let mut heartbeat = self.pipeline.heartbeat(instant);
             heartbeat.waiting_for = self.waiting_for();
             self.state.told_held = heartbeat.paused;
             self.outbox.tell(Event::Heartbeat(heartbeat));
@@ -217,19 +214,15 @@ impl Reactor {
         }
     }
 
-    fn wake(&self) -> Instant {
-        let now = clock();
-        let mut wake = self.state.heartbeat_at.max(now);
-        if let Some(deadline) = self.state.deadline {
-            wake = wake.min(deadline);
-        }
-        // A notice that is due waits for the outbox, not for the clock.
-        match self.pipeline.wake(now.into_std()) {
-            Some(at) if self.outbox.is_clear() || Instant::from_std(at) > now => {
-                wake.min(Instant::from_std(at))
-            }
-            Some(_) | None => wake,
-        }
+    /// When something is due by itself; none while only others can bring it on.
+    fn wake(&self) -> Option<Instant> {
+        let now = clock().into_std();
+        let is_read = self.outbox.is_clear();
+        // What waits for the supervisor to read does not wait for the clock.
+        let work = self.pipeline.wake(now).filter(|at| is_read || *at > now);
+        let pulse = self.state.pulse.wake(is_read);
+        let due = work.into_iter().chain(pulse).min().map(Instant::from_std);
+        due.into_iter().chain(self.state.deadline).min()
     }
 
     fn take_feed(&mut self) -> Flow {
@@ -265,8 +258,9 @@ impl Reactor {
         if !self.state.has_been_ready {
             self.state.has_been_ready = true;
             // Before the news: whoever hears that it is ready may ask with how many threads.
-            self.state.heartbeat_at = clock();
-            self.beat(clock());
+            let now = clock().into_std();
+            self.state.pulse.hurry(now);
+            self.beat(now);
             let connect_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
             self.outbox.tell(Event::Ready { connect_ms });
         }
@@ -375,6 +369,13 @@ impl Reactor {
             Ok(Err(error)) => debug!(%error, "the supervisor is gone"),
             Err(_) => debug!("the supervisor does not read"),
         }
+    }
+}
+
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => pending().await,
     }
 }
 
