@@ -170,12 +170,20 @@ impl Vitals {
             progress,
             ..
         } = &self.tenancy;
-        let tenants: Vec<TenantId> = directory.all().iter().map(|known| known.id).collect();
-        match broker.depths(&tenants).await {
+        let epoch = broker.watch().borrow().epoch();
+        let mut asked = Vec::new();
+        // A queue that is not there costs a channel, and while many are asked for some come or go.
+        let tenants = directory
+            .all()
+            .into_iter()
+            .map(|known| known.id)
+            .filter(|tenant| epoch.is_some_and(|epoch| progress.has_queue(*tenant, epoch)))
+            .inspect(|tenant| asked.push(*tenant));
+        match broker.depths(tenants).await {
             Ok(ready) => {
                 let told: HashSet<TenantId> = ready.iter().map(|(tenant, _)| *tenant).collect();
                 // Nobody else notices if the worker is paused.
-                for tenant in tenants.iter().filter(|tenant| !told.contains(tenant)) {
+                for tenant in asked.iter().filter(|tenant| !told.contains(tenant)) {
                     progress.undeclared(*tenant);
                 }
                 depths.replace(ready);

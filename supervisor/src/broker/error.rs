@@ -1,5 +1,7 @@
 //! What the broker may do to us.
 
+use lapin::ErrorKind;
+
 /// Why an operation on the broker failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum BrokerError {
@@ -19,6 +21,20 @@ pub enum BrokerError {
     Closing,
     #[error("the broker refused an operation")]
     Amqp(#[from] lapin::Error),
+}
+
+/// AMQP reply code for a queue that exists with other arguments.
+const PRECONDITION_FAILED: u16 = 406;
+
+impl BrokerError {
+    /// A queue was not declared because there is one of its name, with other arguments.
+    #[must_use]
+    pub fn is_another_queue(&self) -> bool {
+        let Self::Amqp(error) = self else {
+            return false;
+        };
+        matches!(error.kind(), ErrorKind::ProtocolError(amqp) if amqp.get_id() == PRECONDITION_FAILED)
+    }
 }
 
 /// Why a message was not confirmed.

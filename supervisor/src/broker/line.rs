@@ -30,7 +30,7 @@ use tracing::debug;
 
 use super::{
     BrokerError, PublishError, PublishedHook,
-    link::within,
+    link::{open_channel, within},
     packer::{Packer, Packing},
     parcel::{Parcel, Request},
 };
@@ -69,7 +69,7 @@ pub(super) async fn serve(
 }
 
 async fn open(connection: &Connection) -> Result<Channel, BrokerError> {
-    let channel = connection.create_channel().await?;
+    let channel = open_channel(connection).await?;
     channel
         .confirm_select(ConfirmSelectOptions::default())
         .await?;

@@ -8,18 +8,20 @@ use jatis_connect::{
     tls::TlsFault,
 };
 use jatis_shared::{config::RabbitMq, retry::Backoff, telemetry::Chain};
-use lapin::{Connection, Event};
+use lapin::{Channel, Connection, ErrorKind, Event, protocol::AMQPErrorKind};
 use tokio::{
     sync::{Mutex, watch},
     task::JoinHandle,
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::BrokerError;
 use crate::random;
 
+/// Attempts at a channel, each with the next number.
+const CHANNEL_ATTEMPTS: usize = 64;
 /// How often the status of a connection is looked at, besides every event.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -126,6 +128,20 @@ impl Link {
         self.state.borrow().connection()
     }
 
+    /// Opens a channel; see [`open_channel`]. When there are none left, the connection is ended, to
+    /// be followed by one that has all of them.
+    pub(super) async fn channel(&self) -> Result<Channel, BrokerError> {
+        let connection = self.connection()?;
+        let opened = open_channel(&connection).await;
+        if opened.as_ref().is_err_and(is_used_up) {
+            warn!("a connection to the broker has no channels left; it is made anew");
+            if let Err(error) = connection.close(200, "no channels left".into()).await {
+                debug!(%error, "the connection had ended already");
+            }
+        }
+        Ok(opened?)
+    }
+
     pub(super) fn publishing(&self) -> Result<Publishing, BrokerError> {
         self.state.borrow().publishing()
     }
@@ -139,6 +155,38 @@ impl Link {
             warn!(%error, "the keeper of a broker connection ended badly");
         }
     }
+}
+
+/// Opens a channel.
+///
+/// When the broker closes a channel for an error (a queue that is asked for is gone, say), the
+/// client library keeps that error under the channel's number for as long as the connection lives.
+/// It gives it to whoever gets the number again, which is when all others have been used, before a
+/// word of it is sent: so the next number is tried at once. The broker itself refuses no channel
+/// with an error of that kind.
+pub(super) async fn open_channel(connection: &Connection) -> Result<Channel, lapin::Error> {
+    let mut attempts = 1;
+    loop {
+        match connection.create_channel().await {
+            Err(error) if attempts < CHANNEL_ATTEMPTS && is_of_another_channel(&error) => {
+                attempts += 1;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+fn is_of_another_channel(error: &lapin::Error) -> bool {
+    let ErrorKind::ProtocolError(amqp) = error.kind() else {
+        return false;
+    };
+    matches!(amqp.kind(), AMQPErrorKind::Soft(_))
+}
+
+/// Whether a channel was not to be had because the numbers have come to an end; each that met an
+/// error is lost for good.
+fn is_used_up(error: &lapin::Error) -> bool {
+    is_of_another_channel(error) || matches!(error.kind(), ErrorKind::ChannelsLimitReached)
 }
 
 struct Keeper {

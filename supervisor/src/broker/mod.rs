@@ -122,12 +122,15 @@ impl Broker {
         queues::delete(&self.inner.admin, self.inner.timeout, tenant).await
     }
 
-    /// The deliveries ready in each of these tenants' main queues; tenants without a queue are
-    /// left out.
+    /// The deliveries ready in each of these tenants' main queues, each asked for when the ones
+    /// before it are known; tenants without a queue are left out.
     ///
     /// # Errors
     /// When the broker is away.
-    pub async fn depths(&self, tenants: &[TenantId]) -> Result<Vec<(TenantId, u64)>, BrokerError> {
+    pub async fn depths(
+        &self,
+        tenants: impl Iterator<Item = TenantId>,
+    ) -> Result<Vec<(TenantId, u64)>, BrokerError> {
         queues::depths(&self.inner.admin, self.inner.timeout, tenants).await
     }
 

@@ -29,7 +29,7 @@ pub(super) async fn declare(
     kind: QueueType,
 ) -> Result<(), BrokerError> {
     within(limit, async {
-        let channel = open(link).await?;
+        let channel = link.channel().await?;
         // The dead-letter queue first: the main queue must never point at one that is not there.
         for queue in [dead_letter_queue(tenant), main_queue(tenant, kind)] {
             let arguments = arguments(&queue);
@@ -48,7 +48,7 @@ pub(super) async fn delete(
     tenant: TenantId,
 ) -> Result<u64, BrokerError> {
     within(limit, async {
-        let channel = open(link).await?;
+        let channel = link.channel().await?;
         let options = QueueDeleteOptions::default();
         let unprocessed = channel
             .queue_delete(main_queue_name(tenant).into(), options)
@@ -65,16 +65,16 @@ pub(super) async fn delete(
 pub(super) async fn depths(
     link: &Link,
     limit: Duration,
-    tenants: &[TenantId],
+    tenants: impl Iterator<Item = TenantId>,
 ) -> Result<Vec<(TenantId, u64)>, BrokerError> {
-    let mut channel = within(limit, open(link)).await?;
-    let mut depths = Vec::with_capacity(tenants.len());
-    for &tenant in tenants {
+    let mut channel = within(limit, link.channel()).await?;
+    let mut depths = Vec::new();
+    for tenant in tenants {
         match within(limit, look(&channel, tenant)).await {
             Ok((ready, _)) => depths.push((tenant, u64::from(ready))),
             // A queue that is missing closes the channel, and nothing else is wrong.
             Err(BrokerError::Amqp(_)) if link.connection().is_ok() => {
-                channel = within(limit, open(link)).await?
+                channel = within(limit, link.channel()).await?
             }
             Err(error) => return Err(error),
         }
@@ -89,7 +89,7 @@ pub(super) async fn ready(
     tenant: TenantId,
 ) -> Result<u64, BrokerError> {
     within(limit, async {
-        let channel = open(link).await?;
+        let channel = link.channel().await?;
         let (ready, _) = look(&channel, tenant).await?;
         close(&channel).await?;
         Ok(u64::from(ready))
@@ -108,7 +108,7 @@ pub(super) async fn contents(
     tenant: TenantId,
 ) -> Result<Contents, BrokerError> {
     within(limit, async {
-        let channel = open(link).await?;
+        let channel = link.channel().await?;
         let contents = match look(&channel, tenant).await? {
             (0, 0) => probe(&channel, tenant).await?,
             (0, _) => Contents::Held,
@@ -151,10 +151,6 @@ async fn look(channel: &Channel, tenant: TenantId) -> Result<(u32, u32), BrokerE
     let queue = channel.queue_declare(name, passive, FieldTable::default());
     let queue = queue.await?;
     Ok((queue.message_count(), queue.consumer_count()))
-}
-
-async fn open(link: &Link) -> Result<Channel, BrokerError> {
-    Ok(link.connection()?.create_channel().await?)
 }
 
 async fn close(channel: &Channel) -> Result<(), BrokerError> {

@@ -27,10 +27,22 @@ pub struct Progress {
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// By tenant: the epoch of the broker's connection in which its queues were declared.
-    declared: HashMap<TenantId, u64>,
+    /// By tenant: how its queues were found when they were last declared.
+    queues: HashMap<TenantId, Queues>,
     /// By tenant: who holds it acts on the tenant; everybody else waits or passes by.
     turns: HashMap<TenantId, Turn>,
+}
+
+/// A tenant's queues, as of an epoch of the broker's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Queues {
+    Declared {
+        epoch: u64,
+    },
+    /// There are some with other arguments, and the tenant makes do with them.
+    Others {
+        epoch: u64,
+    },
 }
 
 impl Tenancy {
@@ -120,13 +132,19 @@ impl Tenancy {
         };
         let worker = self.fleet.snapshot(known.id);
         let is_served = worker.is_none_or(|worker| worker.waiting_for != Some(Dependency::Broker));
-        if is_served && self.progress.lock().declared.get(&known.id) == Some(&epoch) {
+        let queues = Queues::Declared { epoch };
+        if is_served && self.progress.lock().queues.get(&known.id) == Some(&queues) {
             return Ok(());
         }
         let declared = self.broker.declare(known.id, known.topology).await;
-        declared.map_err(Error::BrokerUnavailable)?;
-        self.progress.lock().declared.insert(known.id, epoch);
-        Ok(())
+        match &declared {
+            Ok(()) => self.progress.found(known.id, queues),
+            Err(error) if error.is_another_queue() => {
+                self.progress.found(known.id, Queues::Others { epoch });
+            }
+            Err(_) => {}
+        }
+        declared.map_err(Error::BrokerUnavailable)
     }
 
     /// Makes the directory equal to the table; false when it kept changing meanwhile.
@@ -159,15 +177,29 @@ impl Progress {
         Turn::clone(self.lock().turns.entry(tenant).or_default())
     }
 
-    /// The broker has no main queue for a tenant that it was declared for.
+    fn found(&self, tenant: TenantId, queues: Queues) {
+        self.lock().queues.insert(tenant, queues);
+    }
+
+    /// Whether the broker has a main queue for a tenant, as far as is known: one was found in this
+    /// epoch of the broker's connection.
+    #[must_use]
+    pub fn has_queue(&self, tenant: TenantId, epoch: u64) -> bool {
+        match self.lock().queues.get(&tenant) {
+            Some(Queues::Declared { epoch: of } | Queues::Others { epoch: of }) => *of == epoch,
+            None => false,
+        }
+    }
+
+    /// The broker has no main queue for a tenant that it was declared for, or will soon have none.
     pub fn undeclared(&self, tenant: TenantId) {
-        self.lock().declared.remove(&tenant);
+        self.lock().queues.remove(&tenant);
     }
 
     /// Forgets a tenant that is none (any more).
     pub(super) fn forget(&self, tenant: TenantId) {
         let mut inner = self.lock();
-        inner.declared.remove(&tenant);
+        inner.queues.remove(&tenant);
         inner.turns.remove(&tenant);
     }
 }

@@ -253,6 +253,7 @@ impl Tenancy {
         self.fleet.stop(id).await;
         let turn = self.progress.turn_of(id);
         let _turn = turn.lock().await;
+        self.progress.undeclared(id);
         let unprocessed = self.departures.ask(self.broker.delete(id)).await;
         let messages_unprocessed = unprocessed.map_err(Error::BrokerUnavailable)?;
         let totals = self.db.run(move |client| stats::totals(client, id)).await?;

@@ -140,6 +140,16 @@ impl Broker {
         Taken(channel)
     }
 
+    /// Declares a tenant's main queue otherwise than jatis would.
+    pub(crate) async fn declare_another_queue(&self, tenant: TenantId) {
+        let queue = topology::main_queue_name(tenant);
+        let options = QueueDeclareOptions::durable();
+        self.publisher
+            .queue_declare(queue.into(), options, FieldTable::default())
+            .await
+            .expect("there is no queue of that name");
+    }
+
     /// Deletes a tenant's main queue under its worker.
     pub(crate) async fn delete_queue(&self, tenant: TenantId) {
         self.publisher
