@@ -1,10 +1,9 @@
 //! Tenants come and go while others work, whoever reads.
 
 use hyper::Method;
-use jatis_shared::ids::TenantId;
 use serde_json::json;
 
-use crate::harness::{Load, Order, Stack, wait};
+use crate::harness::{Load, Order, Stack};
 
 #[tokio::test]
 async fn tenants_come_and_go_while_another_is_written_and_a_reader_stays() {
@@ -35,9 +34,34 @@ async fn tenants_come_and_go_while_another_is_written_and_a_reader_stays() {
 
     reader.release().await;
     for tenant in [leaving, coming] {
-        leaves_no_trace(&stack, tenant).await;
+        stack.database.no_trace_of(tenant).await;
     }
     load.stop().await;
+    stack.finish().await;
+}
+
+#[tokio::test]
+async fn tenants_come_and_go_while_the_detach_of_another_cannot_be_finished() {
+    let stack = Stack::start().await;
+    let [read, first, second] = stack.client.create_tenants().await;
+    for tenant in [read, first, second] {
+        stack.client.post(tenant, &json!("here")).await.stored();
+    }
+    let reader = stack.database.read_beside_on_and_on(read).await;
+    stack.client.delete_tenant(first).await;
+    stack.database.detach_pending(first).await;
+
+    let coming = stack.client.create_tenant(json!({"name": "coming"})).await;
+    stack.client.post(coming, &json!("here")).await.stored();
+    stack.client.delete_tenant(second).await;
+    stack.client.delete_tenant(coming).await;
+    stack.client.post(read, &json!("here")).await.stored();
+    assert!(stack.database.is_detach_pending(first).await);
+
+    reader.release().await;
+    for tenant in [first, second, coming] {
+        stack.database.no_trace_of(tenant).await;
+    }
     stack.finish().await;
 }
 
@@ -62,22 +86,10 @@ async fn a_deleted_tenants_id_can_be_taken_again_once_all_of_it_is_gone() {
         .expect_problem(409, "tenant_deleting");
 
     reader.release().await;
-    leaves_no_trace(&stack, tenant).await;
+    stack.database.no_trace_of(tenant).await;
     assert_eq!(stack.client.create_tenant(again).await, tenant);
     let page = stack.client.page(tenant, Order::Asc, 10, "").await;
     assert_eq!(page["data"], json!([]));
     stack.client.post(tenant, &json!("new")).await.stored();
     stack.finish().await;
-}
-
-async fn leaves_no_trace(stack: &Stack, tenant: TenantId) {
-    wait::until("nothing of the deleted tenant is left", async || {
-        let traces = stack.database.traces(tenant).await;
-        if traces.is_empty() {
-            Ok(())
-        } else {
-            Err(format!("found in {traces:?}"))
-        }
-    })
-    .await;
 }

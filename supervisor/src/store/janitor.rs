@@ -5,20 +5,18 @@
 //! ```
 //!
 //! Each step is found from the catalogue and may be repeated, so a crash anywhere is finished by
-//! the next round. Detaching waits for whoever reads the parent table at that moment, and while one
-//! detach is pending no other may begin: so no lock is waited for longer than
-//! `database.lock_timeout`, what did not work is tried again for ever, and [`Janitor::backlog`]
-//! shows how long. Creating tenants goes on meanwhile; the lock of the janitor is its own.
+//! the next round, and no step need be on disk before the next one is. Detaching waits for whoever
+//! reads the parent table at that moment, and while one detach is pending no other may begin: so no
+//! lock is waited for longer than `database.lock_timeout`, what did not work is tried again for
+//! ever, and [`Janitor::backlog`] shows how long. Creating tenants goes on meanwhile; the lock of
+//! the janitor is its own. A janitor that died may keep it until the statement it was at has ended,
+//! which that same timeout bounds.
 
 use std::{sync::Arc, time::Duration};
 
 use jatis_connect::postgres::Target;
 use jatis_shared::{
-    config::Database,
-    ids::TenantId,
-    retry::Backoff,
-    schema::{LOCK_JANITOR, leaf},
-    telemetry::Chain,
+    config::Database, ids::TenantId, retry::Backoff, schema::LOCK_JANITOR, telemetry::Chain,
 };
 use jiff::Timestamp;
 use postgres::{Client, types::Type};
@@ -26,24 +24,18 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use self::{
+    leaves::{Attempt, LeafState, detach, drop_leaf, finish_pending, leaf_state},
+    rows::delete_rows,
+};
 use super::{
     Db, StoreError, on_blocking_thread,
     server::{self, Purpose},
 };
 use crate::random;
 
-/// Every table with rows of a tenant, but its leaf, and `tenants` with what cascades from it.
-///
-/// CAUTION: the migrations decide; a test compares.
-const TABLES: [&str; 7] = [
-    "tenant_runtime",
-    "dead_letters",
-    "message_tombstones",
-    "message_counts",
-    "accept_counts",
-    "amqp_keys",
-    "idempotency_keys",
-];
+mod leaves;
+mod rows;
 
 /// Tenants whose rows are still to be taken away.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -51,6 +43,12 @@ pub struct Backlog {
     pub tenants: u64,
     /// When the first of them was deleted.
     pub since: Option<Timestamp>,
+}
+
+/// What a pass came to, in tenants.
+struct Pass {
+    gone: u64,
+    left: u64,
 }
 
 /// Takes deleted tenants away. Clones share it.
@@ -112,20 +110,21 @@ impl Janitor {
     ///
     /// Dropped mid-way, the pass under way goes on to its end on its thread.
     pub async fn run(&self, stop: &CancellationToken) {
-        let mut fruitless = 0;
+        let mut fruitless: u32 = 0;
         while !stop.is_cancelled() {
             let pause = match self.pass(stop).await {
-                Ok(Backlog { tenants: 0, .. }) => {
+                Ok(Pass { left: 0, .. }) => {
                     fruitless = 0;
                     self.inner.interval
                 }
-                Ok(Backlog { tenants, .. }) => {
-                    fruitless += 1;
+                Ok(Pass { gone, left }) => {
+                    fruitless = if gone == 0 { fruitless + 1 } else { 0 };
                     tracing::debug!(
-                        tenants,
-                        "partitions of deleted tenants are still being read"
+                        gone,
+                        left,
+                        "something is in the way of a deleted tenant's end"
                     );
-                    self.inner.retry.jittered(fruitless - 1, random::dice())
+                    self.pause(fruitless)
                 }
                 Err(error) => {
                     fruitless += 1;
@@ -134,7 +133,7 @@ impl Janitor {
                         attempt = fruitless,
                         "cannot take deleted tenants away yet; trying again"
                     );
-                    self.inner.retry.jittered(fruitless - 1, random::dice())
+                    self.pause(fruitless)
                 }
             };
             tokio::select! {
@@ -145,17 +144,21 @@ impl Janitor {
         }
     }
 
-    /// One pass over all that waits; gives what still does. A connection of its own is opened only
-    /// when there is work.
-    async fn pass(&self, stop: &CancellationToken) -> Result<Backlog, StoreError> {
-        let before = self.look().await?;
-        if before.tenants == 0 {
-            return Ok(before);
+    /// The pause after so many passes in a row that took nobody away.
+    fn pause(&self, fruitless: u32) -> Duration {
+        let retry = self.inner.retry;
+        retry.jittered(fruitless.saturating_sub(1), random::dice())
+    }
+
+    /// One pass over all that waits. A connection of its own is opened only when there is work.
+    async fn pass(&self, stop: &CancellationToken) -> Result<Pass, StoreError> {
+        if self.look().await?.tenants == 0 {
+            return Ok(Pass { gone: 0, left: 0 });
         }
         let (inner, stop) = (Arc::clone(&self.inner), stop.clone());
         let swept = on_blocking_thread(move || sweep(&inner, &stop)).await;
-        let after = self.look().await?;
-        swept.map(|()| after)
+        let left = self.look().await?.tenants;
+        swept.map(|gone| Pass { gone, left })
     }
 
     async fn look(&self) -> Result<Backlog, StoreError> {
@@ -180,41 +183,51 @@ fn backlog(client: &mut Client) -> Result<Backlog, StoreError> {
     })
 }
 
-/// Takes away what can be. A lock in the way of one tenant does not keep the others, but while a
-/// detach is pending nothing else is detached.
-fn sweep(inner: &Inner, stop: &CancellationToken) -> Result<(), StoreError> {
+/// Takes away what can be; gives how many tenants it were. A lock in the way of one tenant does not
+/// keep the others, but while a detach is pending nothing else is detached.
+fn sweep(inner: &Inner, stop: &CancellationToken) -> Result<u64, StoreError> {
     let mut client = inner.target.connect()?;
     if !try_lock(&mut client)? {
         tracing::debug!("another janitor is at work");
-        return Ok(());
+        return Ok(0);
     }
+    spare_the_disk(&mut client)?;
     let timeout = inner.lock_timeout;
-    let mut detaching = unless_locked(finish_pending(&mut client, timeout))?.is_some();
+    let mut gone = 0;
+    let mut detaching = unless_locked(finish_pending(&mut client, timeout))?.unwrap_or(false);
     for tenant in dropping(&mut client)? {
         if stop.is_cancelled() {
             break;
         }
         match leaf_state(&mut client, tenant)? {
             LeafState::Attached if !detaching => continue,
-            LeafState::Attached => {
-                if unless_locked(wait_for_readers(&mut client, &leaf(tenant)))?.is_none() {
+            LeafState::Attached => match detach(&mut client, tenant, timeout)? {
+                Attempt::Detached => {}
+                Attempt::Read => continue,
+                Attempt::Pending => {
+                    detaching = false;
                     continue;
                 }
-                detaching = unless_locked(detach(&mut client, tenant, timeout))?.is_some();
-                if !detaching {
-                    continue;
-                }
-            }
+            },
             LeafState::Detached | LeafState::Absent => {}
         }
-        if unless_locked(drop_leaf(&mut client, tenant))?.is_some() {
-            delete_rows(&mut client, tenant, inner.step_rows, stop)?;
-        }
+        let taken = drop_leaf(&mut client, tenant)
+            .and_then(|()| delete_rows(&mut client, tenant, inner.step_rows, stop));
+        gone += u64::from(unless_locked(taken)?.unwrap_or(false));
     }
     // The end of the session gives the lock back.
     client
         .close()
-        .map_err(StoreError::sql("end the janitor's session"))
+        .map_err(StoreError::sql("end the janitor's session"))?;
+    Ok(gone)
+}
+
+/// Commits of this session wait for no disk. Should the server lose its latest ones, what they did
+/// is found undone in the catalogue; dropping a table waits all the same, for all before it as well.
+fn spare_the_disk(client: &mut Client) -> Result<(), StoreError> {
+    client
+        .batch_execute("SET synchronous_commit = off")
+        .map_err(StoreError::sql("begin the janitor's session"))
 }
 
 /// `None` when a lock was in the way: somebody reads, and the next round tries again.
@@ -246,179 +259,4 @@ fn dropping(client: &mut Client) -> Result<Vec<TenantId>, StoreError> {
     rows.iter()
         .map(|row| row.try_get::<_, Uuid>(0).map(TenantId::from).map_err(&look))
         .collect()
-}
-
-/// Waits until nobody uses a leaf: detaching needs that in the end, and would wait for it with the
-/// parent locked and every other detach held up. Waiting here also sends an autovacuum of the leaf
-/// away, which the server does not do for a wait shorter than its `deadlock_timeout`.
-fn wait_for_readers(client: &mut Client, leaf: &str) -> Result<(), StoreError> {
-    let wait = StoreError::sql("wait for readers of a deleted tenant's partition");
-    let mut transaction = client.transaction().map_err(&wait)?;
-    transaction
-        .batch_execute(&format!("LOCK TABLE ONLY {leaf} IN ACCESS EXCLUSIVE MODE"))
-        .map_err(&wait)?;
-    transaction.commit().map_err(&wait)
-}
-
-/// Runs a statement that waits with the parent locked, so that creating a tenant waits behind it:
-/// a tenth of the time that other locks are waited for. It stands alone, outside any transaction,
-/// as CONCURRENTLY demands.
-fn alter_parent(
-    client: &mut Client,
-    statement: &str,
-    lock_timeout: Duration,
-) -> Result<(), postgres::Error> {
-    let (short, whole) = (lock_timeout / 10, lock_timeout);
-    client.batch_execute(&format!("SET lock_timeout = {}", short.as_millis().max(1)))?;
-    let outcome = client.batch_execute(statement);
-    client.batch_execute(&format!("SET lock_timeout = {}", whole.as_millis()))?;
-    outcome
-}
-
-/// Finishes a detach that was interrupted, whosever leaf it is: the server allows one at a time.
-fn finish_pending(client: &mut Client, lock_timeout: Duration) -> Result<(), StoreError> {
-    let finish = StoreError::sql("finish an interrupted detach");
-    if !detaches_concurrently(client)? {
-        return Ok(());
-    }
-    let pending = client
-        .query_typed(
-            "SELECT inhrelid::regclass::text
-             FROM pg_inherits
-             WHERE inhparent = 'messages'::regclass AND inhdetachpending",
-            &[],
-        )
-        .map_err(&finish)?;
-    for row in pending {
-        let leaf: String = row.try_get(0).map_err(&finish)?;
-        wait_for_readers(client, &leaf)?;
-        let statement = format!("ALTER TABLE messages DETACH PARTITION {leaf} FINALIZE");
-        alter_parent(client, &statement, lock_timeout).map_err(&finish)?;
-    }
-    Ok(())
-}
-
-/// PostgreSQL 13 detaches only with an exclusive lock on the parent; `database.lock_timeout` bounds
-/// how long others queue behind the wait for it.
-fn detaches_concurrently(client: &mut Client) -> Result<bool, StoreError> {
-    client
-        .query_typed_one(
-            "SELECT current_setting('server_version_num')::integer >= 140000",
-            &[],
-        )
-        .and_then(|row| row.try_get(0))
-        .map_err(StoreError::sql("read the server's version"))
-}
-
-/// How a deleted tenant's leaf stands to its parent.
-enum LeafState {
-    /// A partition, perhaps with a detach pending. `detach` leads to `Detached`.
-    Attached,
-    /// A table by itself. `drop_leaf` leads to `Absent`.
-    Detached,
-    Absent,
-}
-
-fn leaf_state(client: &mut Client, tenant: TenantId) -> Result<LeafState, StoreError> {
-    let look = StoreError::sql("look for the partition of a deleted tenant");
-    let row = client
-        .query_typed_one(
-            "SELECT
-                 to_regclass($1) IS NULL,
-                 EXISTS (SELECT FROM pg_inherits WHERE inhrelid = to_regclass($1))",
-            &[(&leaf(tenant), Type::TEXT)],
-        )
-        .map_err(&look)?;
-    let absent: bool = row.try_get(0).map_err(&look)?;
-    let attached: bool = row.try_get(1).map_err(&look)?;
-    Ok(match (absent, attached) {
-        (true, _) => LeafState::Absent,
-        (false, true) => LeafState::Attached,
-        (false, false) => LeafState::Detached,
-    })
-}
-
-fn detach(client: &mut Client, tenant: TenantId, lock_timeout: Duration) -> Result<(), StoreError> {
-    let how = if detaches_concurrently(client)? {
-        "CONCURRENTLY"
-    } else {
-        ""
-    };
-    let leaf = leaf(tenant);
-    let statement = format!("ALTER TABLE messages DETACH PARTITION {leaf} {how}");
-    alter_parent(client, &statement, lock_timeout)
-        .map_err(StoreError::sql("detach the partition of a deleted tenant"))
-}
-
-fn drop_leaf(client: &mut Client, tenant: TenantId) -> Result<(), StoreError> {
-    client
-        .batch_execute(&format!("DROP TABLE IF EXISTS {}", leaf(tenant)))
-        .map_err(StoreError::sql("drop the partition of a deleted tenant"))
-}
-
-/// The tenant's own row goes last: until then a crash leaves it to be found again, and its id
-/// cannot be taken by a new tenant that would inherit what is left.
-fn delete_rows(
-    client: &mut Client,
-    tenant: TenantId,
-    step_rows: i64,
-    stop: &CancellationToken,
-) -> Result<(), StoreError> {
-    for table in TABLES {
-        while delete_step(client, table, tenant, step_rows)? == step_rows.unsigned_abs() {
-            if stop.is_cancelled() {
-                return Ok(());
-            }
-        }
-    }
-    client
-        .execute_typed(
-            "DELETE FROM tenants WHERE id = $1 AND state = 'dropping'",
-            &[(&tenant.uuid(), Type::UUID)],
-        )
-        .map_err(StoreError::sql("delete the row of a deleted tenant"))?;
-    tracing::info!(tenant.id = %tenant, "all of the deleted tenant {tenant} is gone");
-    Ok(())
-}
-
-fn delete_step(
-    client: &mut Client,
-    table: &'static str,
-    tenant: TenantId,
-    step_rows: i64,
-) -> Result<u64, StoreError> {
-    client
-        .execute_typed(
-            &format!(
-                "DELETE FROM {table}
-                 WHERE ctid = ANY (ARRAY(SELECT ctid FROM {table} WHERE tenant_id = $1 LIMIT $2))"
-            ),
-            &[(&tenant.uuid(), Type::UUID), (&step_rows, Type::INT8)],
-        )
-        .map_err(StoreError::sql("delete the rows of a deleted tenant"))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    #[test]
-    fn the_janitor_knows_every_table_with_rows_of_a_tenant() {
-        let schema = include_str!("../../../migrations/V1__first_release.sql");
-        let tables: BTreeSet<&str> = schema
-            .split("CREATE TABLE ")
-            .skip(1)
-            .filter_map(|definition| definition.split_once(" ("))
-            .filter(|(_, columns)| {
-                columns.split(";").next().is_some_and(|own| {
-                    own.contains("tenant_id ") && !own.contains("REFERENCES tenants")
-                })
-            })
-            .map(|(table, _)| table)
-            .filter(|table| *table != "messages")
-            .collect();
-        assert_eq!(tables, BTreeSet::from(TABLES));
-    }
 }

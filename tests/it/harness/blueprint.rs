@@ -8,6 +8,8 @@ pub(crate) struct Blueprint {
     pub(super) arguments: Vec<String>,
     pub(super) broker_tls: bool,
     pub(super) broker_proxy: bool,
+    /// Empty, or what follows the path of the broker's URL.
+    pub(super) broker_query: String,
     pub(super) database_proxy: bool,
     pub(super) allowed_errors: Vec<&'static str>,
     pub(super) dead_letters: usize,
@@ -43,6 +45,13 @@ impl Blueprint {
     #[must_use]
     pub(crate) fn broker_tls(mut self) -> Self {
         self.broker_tls = true;
+        self
+    }
+
+    /// Adds parameters to `rabbitmq.url`: what follows its `?`.
+    #[must_use]
+    pub(crate) fn broker_query(mut self, query: &str) -> Self {
+        self.broker_query = format!("?{query}");
         self
     }
 

@@ -424,6 +424,15 @@ impl Database {
         self.session.run(move |client| traces(client, tenant)).await
     }
 
+    /// Tables that may hold rows of a tenant, besides its leaf.
+    pub(crate) async fn tables_of_tenants(&self) -> Vec<String> {
+        let rows = self
+            .session
+            .run(|client| client.query(TABLES_OF_TENANTS, &[]))
+            .await;
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+
     /// Tenants that are being deleted.
     pub(crate) async fn tenants_leaving(&self) -> i64 {
         const LEAVING: &str =
@@ -435,22 +444,21 @@ impl Database {
     }
 }
 
-/// Asks every table that has a tenant's id in it, known to this test or not.
+/// Tables with a tenant's id in them, known to the tests or not, and the column that has it. Leaves
+/// are not among them.
+const TABLES_OF_TENANTS: &str = "
+    SELECT DISTINCT c.table_name::text, c.column_name::text
+      FROM information_schema.columns AS c
+      JOIN information_schema.tables AS t USING (table_schema, table_name)
+     WHERE c.table_schema = 'public'
+       AND t.table_type = 'BASE TABLE'
+       AND NOT starts_with(c.table_name, 'messages_')
+       AND (c.column_name = 'tenant_id' OR (c.table_name = 'tenants' AND c.column_name = 'id'))";
+
 fn traces(client: &mut Client, tenant: TenantId) -> Result<Vec<String>, postgres::Error> {
-    const TABLES: &str = "
-        SELECT DISTINCT c.table_name::text, c.column_name::text
-          FROM information_schema.columns AS c
-          JOIN information_schema.tables AS t USING (table_schema, table_name)
-         WHERE c.table_schema = 'public'
-           AND t.table_type = 'BASE TABLE'
-           AND (c.column_name = 'tenant_id' OR (c.table_name = 'tenants' AND c.column_name = 'id'))";
     let mut found = Vec::new();
-    for row in client.query(TABLES, &[])? {
+    for row in client.query(TABLES_OF_TENANTS, &[])? {
         let (table, column): (String, String) = (row.get(0), row.get(1));
-        // A leaf of another tenant may vanish between the two statements.
-        if table.starts_with("messages_") {
-            continue;
-        }
         let rows = format!("SELECT count(*) FROM {table} WHERE {column} = $1");
         if client.query_one(&rows, &[&tenant.uuid()])?.get::<_, i64>(0) > 0 {
             found.push(table);

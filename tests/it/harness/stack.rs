@@ -333,7 +333,7 @@ impl Blueprint {
         };
         let config = config(
             &folder,
-            &broker_url.with_path(&name),
+            &format!("{}{}", broker_url.with_path(&name), self.broker_query),
             environment.coalesce,
             &database_url.with_path(&name),
         );
