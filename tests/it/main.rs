@@ -10,6 +10,10 @@ mod api_contract;
 #[cfg(test)]
 mod authentication;
 #[cfg(test)]
+mod benchmark;
+#[cfg(test)]
+mod broker_channels;
+#[cfg(test)]
 mod coalescing;
 #[cfg(test)]
 mod connection_budget;
@@ -31,6 +35,8 @@ mod drained_deletion;
 mod first_release;
 #[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod janitor;
 #[cfg(test)]
 mod json_traps;
 #[cfg(test)]

@@ -12,6 +12,7 @@
 //! goes down with its test prints the end of its supervisor's log.
 
 pub(crate) mod beds;
+mod bench;
 mod blueprint;
 mod broker;
 pub(crate) mod claim;
@@ -23,6 +24,7 @@ mod deliveries;
 mod environment;
 mod frames;
 mod http;
+mod leaving;
 mod load;
 mod log;
 mod management;
