@@ -100,7 +100,11 @@ async fn a_body_that_is_too_large_is_refused_before_it_is_sent() {
     let [tenant] = stack.client.create_tenants().await;
     let path = format!("/api/v1/messages/{tenant}");
     let answer = stack.client.announce(&path, 65_537).await;
-    answer.expect_problem(413, "body_too_large");
+    let refused = answer.expect_problem(413, "body_too_large");
+    // What is not read of the body is in the way of a further request, and the client is told.
+    assert_eq!(refused.header("connection"), "close");
+    let kept = stack.client.get("/health/live").await.expect(200);
+    assert_eq!(kept.header("connection"), "");
     stack.finish().await;
 }
 

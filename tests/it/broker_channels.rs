@@ -1,5 +1,6 @@
 //! Channels of the broker have few numbers, which are used again and again.
 
+use hyper::Method;
 use jatis_shared::ids::TenantId;
 use serde_json::json;
 use uuid::Uuid;
@@ -66,6 +67,10 @@ async fn a_connection_that_has_no_channels_left_is_made_anew() {
     let after = stack.client.create_tenant(json!({"name": "after"})).await;
     stack.client.post(after, &json!("after")).await.stored();
     stack.client.post(odd, &json!("after")).await.stored();
-    stack.client.delete_tenant(odd).await;
+    // The connection may just be made anew: then a later convergence ends the deletion.
+    let path = format!("/api/v1/tenants/{odd}");
+    let answer = stack.client.ask(Method::DELETE, &path).await;
+    assert!(answer.status == 200 || answer.status == 202, "{answer}");
+    stack.client.gone(odd).await;
     stack.finish().await;
 }

@@ -11,8 +11,8 @@ use std::{error::Error as StdError, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{
-    HeaderMap, Method, Request, StatusCode,
-    header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS},
+    HeaderMap, Method, Request, StatusCode, Version,
+    header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS},
     http::request::Parts,
     service::Service,
 };
@@ -115,10 +115,15 @@ impl Front {
             Ok(Found::OtherMethod { label, .. }) => label,
             Ok(Found::Nothing) | Err(_) => UNMATCHED,
         };
+        // Only HTTP/1 has nothing but the end of the connection to leave a body unread.
+        let mut leaves_a_body =
+            !request.body().is_end_stream() && request.version() < Version::HTTP_2;
         let outcome = match found {
             Ok(Found::Place(place, named)) => {
-                self.serve(place, named, request, &request_id, started)
-                    .await
+                let served = self.serve(place, named, request, &request_id, started);
+                let (outcome, is_read) = served.await;
+                leaves_a_body &= !is_read;
+                outcome
             }
             Ok(Found::OtherMethod { allow, .. }) => other_method(request.method(), &allow),
             Ok(Found::Nothing) if asks_for_all(&request) => {
@@ -138,6 +143,11 @@ impl Front {
         // What clients have sent is not to be taken for a page or a script.
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         self.cors.answer(asked, &mut answer);
+        if leaves_a_body {
+            // Said, so that the client does not send its next request into the closing.
+            let close = HeaderValue::from_static("close");
+            answer.headers_mut().insert(CONNECTION, close);
+        }
         let (status, took) = (answer.status(), started.elapsed());
         self.metrics
             .observe_request(method, endpoint, status.as_str(), took);
@@ -151,6 +161,7 @@ impl Front {
         answer
     }
 
+    /// The answer of a route, and whether the request's body was read to its end.
     async fn serve<B>(
         &self,
         place: &Place,
@@ -158,20 +169,37 @@ impl Front {
         request: Request<B>,
         request_id: &RequestId,
         started: Instant,
-    ) -> Result<Answer, Problem>
+    ) -> (Result<Answer, Problem>, bool)
     where
         B: hyper::body::Body<Data = Bytes>,
         B::Error: Into<BoxError>,
     {
         let deadline = started + self.request_timeout;
-        let (mut parts, body) = request.into_parts();
-        let call = self.admit(place.route.access, named, &parts, request_id, deadline)?;
-        let body = match place.route.body {
-            Body::None => Bytes::new(),
+        let (parts, body) = request.into_parts();
+        let call = match self.admit(place.route.access, named, &parts, request_id, deadline) {
+            Ok(call) => call,
+            Err(problem) => return (Err(problem), false),
+        };
+        let (body, is_read) = match place.route.body {
+            Body::None => (Bytes::new(), false),
             kind @ (Body::Json | Body::MergePatch) => {
-                self.read(kind, &parts.headers, body, deadline).await?
+                match self.read(kind, &parts.headers, body, deadline).await {
+                    Ok(body) => (body, true),
+                    Err(problem) => return (Err(problem), false),
+                }
             }
         };
+        (self.route(parts, body, call, deadline).await, is_read)
+    }
+
+    /// Has the router's endpoint answer.
+    async fn route(
+        &self,
+        mut parts: Parts,
+        body: Bytes,
+        call: Call,
+        deadline: Instant,
+    ) -> Result<Answer, Problem> {
         parts.extensions.insert(call);
         let handled = self
             .router
