@@ -48,23 +48,32 @@ impl Management {
 
     /// Open connections to a virtual host.
     pub(crate) async fn connections(&self, vhost: &str) -> usize {
-        self.ports(vhost).await.len()
+        self.list(vhost).await.len()
     }
 
-    /// The broker's port that each open connection to a virtual host has come to.
-    pub(crate) async fn ports(&self, vhost: &str) -> Vec<u16> {
+    /// Whether each open connection to a virtual host is in TLS: as the broker says, or, where its
+    /// statistics are switched off, as the port tells that it has come to.
+    pub(crate) async fn in_tls(&self, vhost: &str, tls_port: u16) -> Vec<bool> {
+        // A name is "host:port -> host:port".
+        let port = |connection: &Value| -> u16 {
+            let name = connection["name"].as_str().unwrap_or_default();
+            let port = name.rsplit(':').next().and_then(|port| port.parse().ok());
+            port.unwrap_or_else(|| panic!("no port in {connection}"))
+        };
+        let is_in_tls = |connection: &Value| {
+            let said = connection["ssl"].as_bool();
+            said.unwrap_or_else(|| port(connection) == tls_port)
+        };
+        self.list(vhost).await.iter().map(is_in_tls).collect()
+    }
+
+    async fn list(&self, vhost: &str) -> Vec<Value> {
         // The list of one virtual host is empty on a broker whose statistics are switched off.
         let answer = self.call(Method::GET, "connections", &Value::Null).await;
         let connections = answer.json();
         let of_vhost = |connection: &&Value| connection["vhost"] == vhost;
         let connections = connections.as_array().map_or(&[][..], Vec::as_slice);
-        // A name is "host:port -> host:port".
-        let port = |connection: &Value| {
-            let name = connection["name"].as_str().unwrap_or_default();
-            let port = name.rsplit(':').next().and_then(|port| port.parse().ok());
-            port.unwrap_or_else(|| panic!("no port in {connection}"))
-        };
-        connections.iter().filter(of_vhost).map(port).collect()
+        connections.iter().filter(of_vhost).cloned().collect()
     }
 
     async fn call(&self, method: Method, path: &str, body: &Value) -> Answer {

@@ -65,13 +65,12 @@ impl Stack {
         url
     }
 
-    /// How many of the open connections to the stack's virtual host are in TLS, and how many are not:
-    /// those that came to the port where the broker takes nothing else, and the others.
+    /// How many of the open connections to the stack's virtual host are in TLS, and how many are not.
     pub(crate) async fn broker_connections(&self) -> (usize, usize) {
-        let ports = self.management.ports(&self.name).await;
-        let tls = self.environment.broker_tls.port;
-        let in_tls = ports.iter().filter(|port| **port == tls).count();
-        (in_tls, ports.len() - in_tls)
+        let port = self.environment.broker_tls.port;
+        let connections = self.management.in_tls(&self.name, port).await;
+        let in_tls = connections.iter().filter(|in_tls| **in_tls).count();
+        (in_tls, connections.len() - in_tls)
     }
 }
 
