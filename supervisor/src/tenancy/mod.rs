@@ -206,7 +206,10 @@ impl Tenancy {
     }
 
     fn plain(&self, row: TenantRow) -> Tenant {
-        let status = match row.state {
+        // What publishing goes by: to a tenant that is shown to leave, nobody can publish any more.
+        let known = self.directory.get(row.id);
+        let state = known.map_or(row.state, |known| known.state);
+        let status = match state {
             TenantState::Active | TenantState::Paused => self
                 .fleet
                 .snapshot(row.id)
