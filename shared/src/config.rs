@@ -275,6 +275,29 @@ pub struct Supervision {
     pub backoff_max: Duration,
     #[serde(with = "duration")]
     pub backoff_reset: Duration,
+    pub quarantine_crashes: u16,
+    #[serde(with = "duration")]
+    pub quarantine_window: Duration,
+    pub quarantine_long_crashes: u16,
+    #[serde(with = "duration")]
+    pub quarantine_long_window: Duration,
+    #[serde(with = "duration")]
+    pub quarantine_min: Duration,
+    #[serde(with = "duration")]
+    pub quarantine_max: Duration,
+    #[serde(with = "duration")]
+    pub quarantine_trial: Duration,
+    #[serde(with = "duration")]
+    pub quarantine_acquittal: Duration,
+    pub poison_crashes: u16,
+    pub probation_messages: u32,
+    /// Percent of all tenants.
+    pub wave_percent: u8,
+    pub wave_tenants: u16,
+    #[serde(with = "duration")]
+    pub wave_window: Duration,
+    #[serde(with = "duration")]
+    pub wave_pause: Duration,
     #[serde(with = "duration")]
     pub orphan_timeout: Duration,
     #[serde(with = "duration")]
@@ -301,6 +324,15 @@ pub struct Supervision {
 }
 
 impl Supervision {
+    /// How long a quarantine lasts, by how many there were before it.
+    #[must_use]
+    pub const fn quarantine(&self) -> Backoff {
+        Backoff {
+            min: self.quarantine_min,
+            max: self.quarantine_max,
+        }
+    }
+
     /// The pause before a worker that crashed is started again.
     #[must_use]
     pub const fn backoff(&self) -> Backoff {

@@ -105,8 +105,12 @@ pub enum Event {
         connections: u16,
         source: ResizeSource,
     },
-    /// A suspect message is about to be opened (while on probation).
-    Begin { suspect: String, alone: bool },
+    /// A suspect message is about to be opened (while on probation), or with none, nothing is open
+    /// any more. `alone`: nothing else is.
+    Begin {
+        suspect: Option<String>,
+        alone: bool,
+    },
     /// A retry queue with this delay is needed.
     NeedRung { delay_ms: u64 },
     /// Drained; the exit follows. Deliveries given back unbegun.
@@ -142,6 +146,9 @@ pub struct Spec {
     pub paused: bool,
     /// Unacknowledged deliveries it may hold, fixed for the consumer's life.
     pub prefetch: u16,
+    /// The worker before it crashed: one message at a time, at first.
+    #[serde(default)]
+    pub probation: Option<Probation>,
     /// Its mint starts above this tick.
     pub mint_floor: u64,
     /// How long it may drain once its supervisor is gone.
@@ -153,6 +160,15 @@ pub struct Spec {
     pub database: Database,
     pub worker: Worker,
     pub log: crate::config::Log,
+}
+
+/// How a worker begins whose predecessor crashed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probation {
+    /// Messages that were alone in too many crashes: dead letters, unopened.
+    pub condemned: Vec<String>,
+    /// After so many messages it works as usual.
+    pub messages: u32,
 }
 
 /// What a worker can no longer do, as it checked itself.

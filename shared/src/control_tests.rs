@@ -55,6 +55,7 @@ fn a_spec_with_the_largest_files_of_authorities_fits_its_frame() {
         connections: 1,
         paused: false,
         prefetch: config.prefetch(),
+        probation: None,
         mint_floor: u64::MAX,
         orphan_timeout: config.supervision.orphan_timeout,
         drain_timeout: config.supervision.drain_timeout,

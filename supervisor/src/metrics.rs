@@ -11,7 +11,7 @@ use prometheus::{
     TextEncoder,
 };
 
-use crate::fleet::Progress;
+use crate::fleet::{Progress, StateName};
 
 /// Upper bounds of the request durations, seconds: from a cached answer to `http.request_timeout`.
 const DURATION_BUCKETS: [f64; 14] = [
@@ -35,6 +35,10 @@ pub struct Metrics {
     processed: IntCounterVec,
     depth: IntGaugeVec,
     workers: IntGaugeVec,
+    states: IntGaugeVec,
+    transitions: IntCounterVec,
+    stuck: IntGauge,
+    crash_wave: IntGauge,
     swept: IntCounterVec,
     published: Histogram,
 }
@@ -94,6 +98,25 @@ impl Metrics {
                 Opts::new("active_workers_total", "Live pool threads of a tenant."),
                 &["tenant_id"],
             )?,
+            states: IntGaugeVec::new(
+                Opts::new("jatis_workers", "Workers in each state."),
+                &["state"],
+            )?,
+            transitions: IntCounterVec::new(
+                Opts::new(
+                    "jatis_worker_transitions_total",
+                    "Changes of a worker's state, by the state it came to.",
+                ),
+                &["state"],
+            )?,
+            stuck: IntGauge::new(
+                "jatis_stuck_workers",
+                "Workers with a batch in a thread for longer than worker.job_timeout.",
+            )?,
+            crash_wave: IntGauge::new(
+                "jatis_crash_wave",
+                "Tenants whose workers crash together, while restarts are slowed for it.",
+            )?,
             swept: IntCounterVec::new(
                 Opts::new(
                     "jatis_swept_rows_total",
@@ -110,6 +133,10 @@ impl Metrics {
         registry.register(Box::new(metrics.processed.clone()))?;
         registry.register(Box::new(metrics.depth.clone()))?;
         registry.register(Box::new(metrics.workers.clone()))?;
+        registry.register(Box::new(metrics.states.clone()))?;
+        registry.register(Box::new(metrics.transitions.clone()))?;
+        registry.register(Box::new(metrics.stuck.clone()))?;
+        registry.register(Box::new(metrics.crash_wave.clone()))?;
         registry.register(Box::new(metrics.swept.clone()))?;
         registry.register(Box::new(metrics.published.clone()))?;
         Ok(metrics)
@@ -166,6 +193,29 @@ impl Metrics {
             .set(i64::try_from(tenants).unwrap_or(i64::MAX));
     }
 
+    /// A worker has come to a state.
+    pub fn observe_transition(&self, to: StateName) {
+        self.transitions.with_label_values(&[to.as_str()]).inc();
+    }
+
+    /// So many workers are in a state.
+    pub fn set_state(&self, state: StateName, workers: usize) {
+        self.states
+            .with_label_values(&[state.as_str()])
+            .set(i64::try_from(workers).unwrap_or(i64::MAX));
+    }
+
+    /// So many workers have a thread that does not come back.
+    pub fn set_stuck(&self, workers: usize) {
+        self.stuck.set(i64::try_from(workers).unwrap_or(i64::MAX));
+    }
+
+    /// So many tenants' workers crash together; 0 while they do not.
+    pub fn set_crash_wave(&self, tenants: usize) {
+        self.crash_wave
+            .set(i64::try_from(tenants).unwrap_or(i64::MAX));
+    }
+
     /// So many rows of a table were too old.
     pub fn swept(&self, table: &'static str, rows: u64) {
         self.swept.with_label_values(&[table]).inc_by(rows);
@@ -216,6 +266,10 @@ mod tests {
         metrics.set_workers(tenant, 4);
         metrics.observe_publish(1);
         metrics.observe_publish(5);
+        metrics.observe_transition(StateName::Running);
+        metrics.set_state(StateName::Running, 3);
+        metrics.set_stuck(1);
+        metrics.set_crash_wave(12);
         let text = metrics.render().unwrap();
         for line in [
             "http_requests_total{endpoint=\"/tenants/{id}\",method=\"GET\",status=\"200\"} 1",
@@ -229,6 +283,10 @@ mod tests {
             "jatis_publish_messages_bucket{le=\"4\"} 1",
             "jatis_publish_messages_sum 6",
             "jatis_publish_messages_count 2",
+            "jatis_worker_transitions_total{state=\"running\"} 1",
+            "jatis_workers{state=\"running\"} 3",
+            "jatis_stuck_workers 1",
+            "jatis_crash_wave 12",
         ] {
             assert!(
                 text.lines().any(|found| found == line),

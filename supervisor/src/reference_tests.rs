@@ -70,6 +70,8 @@ fn every_metric_is_described() {
     metrics.set_depth(tenant, 0);
     metrics.set_workers(tenant, 0);
     metrics.swept("amqp_keys", 0);
+    metrics.observe_transition(StateName::Running);
+    metrics.set_state(StateName::Running, 0);
     let text = metrics.render().expect("metrics are text");
     let names: BTreeSet<String> = text
         .lines()

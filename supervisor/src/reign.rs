@@ -149,7 +149,19 @@ impl Reign {
             self.tenancy.janitor.run(&over),
             self.tenancy.tasks.run(&over),
             self.sweeper.run(&over),
+            self.remember(&over),
         );
+    }
+
+    /// Writes down how workers fail.
+    async fn remember(&self, over: &CancellationToken) {
+        let Tenancy {
+            memories,
+            db,
+            config,
+            ..
+        } = &self.tenancy;
+        memories.run(db, config.worker.probe(), over).await;
     }
 
     /// Ends the reign when the hold is lost, and tells everybody that it has ended.

@@ -10,7 +10,7 @@ use tracing::debug;
 
 use crate::{
     broker::LinkState,
-    fleet::{Snapshot, Status},
+    fleet::{Snapshot, StateName, Status},
     stage::{Stage, StageWatch},
     tenancy::Tenancy,
 };
@@ -123,9 +123,14 @@ impl Vitals {
                 .filter(|worker| worker.status() == status)
                 .count()
         };
+        let all = snapshots.len();
+        if let Some(crashed) = self.tenancy.fleet.crash_wave() {
+            return Check::Degraded(format!(
+                "crash wave: {crashed} of {all} workers have crashed together; restarts are slowed"
+            ));
+        }
         let (failed, resting) = (count(Status::Failed), count(Status::Backoff));
         if failed + resting > 0 {
-            let all = snapshots.len();
             return Check::Degraded(format!(
                 "of {all} workers {failed} have failed and {resting} are being restarted"
             ));
@@ -206,6 +211,14 @@ impl Vitals {
             // What a worker has minted must outlive this supervisor like what it minted itself.
             self.mint.raise(*last_tick);
         }
+        let count =
+            |is: &dyn Fn(&Snapshot) -> bool| snapshots.iter().filter(|last| is(last)).count();
+        for state in StateName::ALL {
+            metrics.set_state(state, count(&|last| last.state == state));
+        }
+        let job = self.tenancy.config.worker.job_timeout;
+        metrics.set_stuck(count(&|last| last.oldest_busy > job));
+        metrics.set_crash_wave(fleet.crash_wave().unwrap_or_default());
         metrics.set_active_tenants(
             snapshots
                 .iter()

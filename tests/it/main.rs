@@ -55,12 +55,14 @@ mod pages;
 mod paused_tenant;
 #[cfg(test)]
 mod poison;
+mod poison_guard;
 #[cfg(test)]
 mod prefer;
 #[cfg(test)]
 mod published_by_amqp;
 #[cfg(test)]
 mod publisher_connections;
+mod quarantine;
 #[cfg(test)]
 mod redelivered;
 #[cfg(test)]

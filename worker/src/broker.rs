@@ -41,6 +41,8 @@ pub(crate) enum Order {
     Cancel,
     /// Consume again; answered by `Consuming`, as soon as there is a channel.
     Consume,
+    /// Hold as many deliveries as the spec allows, no longer only one.
+    Widen,
     /// Connect now if you are pausing.
     Reconnect,
     /// Close channel and connection; answered by `Closed`, the last word.
@@ -74,16 +76,25 @@ pub(crate) fn order_bound(prefetch: u16) -> usize {
 pub(crate) struct Session {
     target: Target,
     queue: String,
+    /// Deliveries it may hold when it is not on probation.
     prefetch: u16,
     timeout: Duration,
     backoff: Backoff,
     generation: u64,
-    /// Whether to consume, as ordered last.
-    consumes: bool,
+    wanted: Wanted,
     /// Whether this connection has got as far as it should: to a consumer, or to being idle.
     has_served: bool,
     orders: mpsc::Receiver<Order>,
     feed: mpsc::Sender<Feed>,
+}
+
+/// How to consume, as ordered last.
+#[derive(Debug, Clone, Copy)]
+struct Wanted {
+    /// At all.
+    consumes: bool,
+    /// More than one delivery at a time.
+    is_wide: bool,
 }
 
 /// How a connection ended.
@@ -110,7 +121,10 @@ impl Session {
             timeout: spec.rabbitmq.connect_timeout,
             backoff: spec.rabbitmq.reconnect(),
             generation: 0,
-            consumes: !spec.paused,
+            wanted: Wanted {
+                consumes: !spec.paused,
+                is_wide: spec.probation.is_none(),
+            },
             has_served: false,
             orders,
             feed,
@@ -143,10 +157,10 @@ impl Session {
 
     async fn connect_and_serve(&mut self) -> End {
         let began = Instant::now();
-        let opening = Link::open(&self.target, self.prefetch, self.timeout);
+        let opening = Link::open(&self.target, self.prefetch(), self.timeout);
         let opened = tokio::select! {
             opened = opening => opened,
-            () = until_close(&mut self.orders, &self.feed, &mut self.consumes) => {
+            () = until_close(&mut self.orders, &self.feed, &mut self.wanted) => {
                 return End::Closed;
             }
         };
@@ -166,7 +180,7 @@ impl Session {
     /// Consumes and obeys, until `Close`.
     async fn serve(&mut self, link: &mut Link, began: Instant) -> Result<(), LinkError> {
         self.generation += 1;
-        if self.consumes {
+        if self.wanted.consumes {
             self.consume(link, began).await?;
         } else {
             self.has_served = true;
@@ -197,24 +211,44 @@ impl Session {
                 link.give_back(tag.number).await
             }
             Order::Cancel => {
-                self.consumes = false;
-                let (last, outcome) = match link.cancel().await {
-                    Ok(last) => (last, Ok(())),
-                    // With the channel everything on it goes, so there is nothing left to cancel.
-                    Err(error) => (Vec::new(), Err(error)),
-                };
-                for delivery in last {
-                    self.deliver(delivery).await;
-                }
+                self.wanted.consumes = false;
+                let outcome = self.cancel(link).await;
                 self.tell(Feed::Cancelled).await;
                 outcome
             }
             Order::Consume => {
-                self.consumes = true;
+                self.wanted.consumes = true;
                 self.consume(link, Instant::now()).await
+            }
+            // A running consumer keeps the prefetch it began with.
+            Order::Widen => {
+                self.wanted.is_wide = true;
+                self.cancel(link).await?;
+                link.hold(self.prefetch()).await?;
+                if self.wanted.consumes {
+                    link.consume(&self.queue).await?;
+                }
+                Ok(())
             }
             // Of an older channel; or connected already; `Close` never comes here.
             Order::Acknowledge(_) | Order::GiveBack(_) | Order::Reconnect | Order::Close => Ok(()),
+        }
+    }
+
+    /// Stops consuming, and passes on what came meanwhile.
+    async fn cancel(&self, link: &mut Link) -> Result<(), LinkError> {
+        // Where that fails the channel goes, and everything on it: nothing is left to cancel.
+        for delivery in link.cancel().await? {
+            self.deliver(delivery).await;
+        }
+        Ok(())
+    }
+
+    const fn prefetch(&self) -> u16 {
+        if self.wanted.is_wide {
+            self.prefetch
+        } else {
+            1
         }
     }
 
@@ -235,7 +269,7 @@ impl Session {
                 () = &mut over => return Rest::Done,
                 order = self.orders.recv() => order,
             };
-            match note(order, &mut self.consumes) {
+            match note(order, &mut self.wanted) {
                 Noted::Close => return Rest::Over,
                 Noted::Cancelled => self.tell(Feed::Cancelled).await,
                 Noted::Reconnect => return Rest::Done,
@@ -280,15 +314,19 @@ enum Noted {
     Nothing,
 }
 
-fn note(order: Option<Order>, consumes: &mut bool) -> Noted {
+fn note(order: Option<Order>, wanted: &mut Wanted) -> Noted {
     match order {
         None | Some(Order::Close) => Noted::Close,
         Some(Order::Cancel) => {
-            *consumes = false;
+            wanted.consumes = false;
             Noted::Cancelled
         }
         Some(Order::Consume) => {
-            *consumes = true;
+            wanted.consumes = true;
+            Noted::Nothing
+        }
+        Some(Order::Widen) => {
+            wanted.is_wide = true;
             Noted::Nothing
         }
         Some(Order::Reconnect) => Noted::Reconnect,
@@ -301,10 +339,10 @@ fn note(order: Option<Order>, consumes: &mut bool) -> Noted {
 async fn until_close(
     orders: &mut mpsc::Receiver<Order>,
     feed: &mpsc::Sender<Feed>,
-    consumes: &mut bool,
+    wanted: &mut Wanted,
 ) {
     loop {
-        match note(orders.recv().await, consumes) {
+        match note(orders.recv().await, wanted) {
             Noted::Close => return,
             Noted::Cancelled => tell(feed, Feed::Cancelled).await,
             Noted::Reconnect | Noted::Nothing => {}

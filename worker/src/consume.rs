@@ -17,11 +17,13 @@ use jatis_shared::{
 };
 use jiff::Timestamp;
 use lapin::{
+    BasicProperties,
     message::Delivery,
     types::{AMQPValue, FieldTable, ShortString},
 };
 
 use crate::{
+    fingerprint::fingerprint,
     message::{Fault, Message, Reason, Tag},
     random,
 };
@@ -41,28 +43,37 @@ pub(crate) struct Provenance {
 }
 
 impl Intake {
+    /// What a delivery is called before anything looks into its body: the client's name for it, or
+    /// ours, or its fingerprint.
+    pub(crate) fn suspect(delivery: &Delivery) -> String {
+        let properties = &delivery.properties;
+        let name = properties.message_id().as_ref().map(ShortString::as_str);
+        match name.filter(|name| !name.is_empty() && !name.contains('\0')) {
+            Some(name) => name.to_owned(),
+            None => format!("body {:016x}", fingerprint(&delivery.data)),
+        }
+    }
+
     /// The messages of a delivery; at least one.
     pub(crate) fn messages(&self, tag: Tag, delivery: Delivery, now: Timestamp) -> Vec<Message> {
-        let is_redelivered = delivery.redelivered;
-        let properties = delivery.properties;
-        let body = Bytes::from(delivery.data);
-        let provenance = Provenance {
-            content_type: properties.content_type().as_ref().map(without_nul),
-            headers: properties.headers().clone(),
-        };
-        let arrival = Arrival {
-            tag,
-            awaited: provenance.is_awaited(),
-            seen_before: is_redelivered,
-            message_id: properties.message_id().as_ref().map(ShortString::as_str),
-            provenance,
-            now,
-        };
-        match properties.kind().as_ref().map(ShortString::as_str) {
+        let (properties, body) = (delivery.properties, Bytes::from(delivery.data));
+        let arrival = Arrival::new(tag, delivery.redelivered, &properties, now);
+        match kind(&properties) {
             Some(envelope::MESSAGE) => vec![self.one_of_ours(arrival, body)],
             Some(envelope::BATCH) => self.batch_of_ours(arrival, body),
             _ => vec![self.of_a_client(arrival, body)],
         }
+    }
+
+    /// A delivery that is to be buried as it came: its body is not looked at.
+    pub(crate) fn condemned(&self, tag: Tag, delivery: Delivery, now: Timestamp) -> Message {
+        let (properties, body) = (delivery.properties, Bytes::from(delivery.data));
+        let arrival = Arrival::new(tag, delivery.redelivered, &properties, now);
+        let message = match kind(&properties) {
+            Some(envelope::MESSAGE) => self.one_of_ours(arrival, body),
+            _ => self.foreign(arrival, body, None),
+        };
+        message.condemned()
     }
 
     fn one_of_ours(&self, arrival: Arrival<'_>, body: Bytes) -> Message {
@@ -161,6 +172,27 @@ struct Arrival<'a> {
     message_id: Option<&'a str>,
     provenance: Provenance,
     now: Timestamp,
+}
+
+impl<'a> Arrival<'a> {
+    fn new(tag: Tag, seen_before: bool, properties: &'a BasicProperties, now: Timestamp) -> Self {
+        let provenance = Provenance {
+            content_type: properties.content_type().as_ref().map(without_nul),
+            headers: properties.headers().clone(),
+        };
+        Self {
+            tag,
+            awaited: provenance.is_awaited(),
+            seen_before,
+            message_id: properties.message_id().as_ref().map(ShortString::as_str),
+            provenance,
+            now,
+        }
+    }
+}
+
+fn kind(properties: &BasicProperties) -> Option<&str> {
+    properties.kind().as_ref().map(ShortString::as_str)
 }
 
 impl Provenance {

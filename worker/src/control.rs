@@ -23,10 +23,11 @@ use tokio::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::JoinHandle,
 };
 use tokio_util::codec::{FramedRead, FramedWrite};
+use tracing::debug;
 
 /// Frames between the outbox and the socket.
 const WRITER_QUEUE: usize = 16;
@@ -57,10 +58,12 @@ pub(crate) fn open_socket(socket: OwnedFd) -> io::Result<(Commands, Outbox)> {
     socket.set_nonblocking(true)?;
     let (read, write) = UnixStream::from_std(socket)?.into_split();
     let (frames, queue) = mpsc::channel(WRITER_QUEUE);
+    let (tell_written, written) = watch::channel(0);
     let outbox = Outbox {
         waiting: VecDeque::new(),
         frames,
-        writer: tokio::spawn(write_frames(write, queue)),
+        writer: tokio::spawn(write_frames(write, queue, tell_written)),
+        written,
         generation: 0,
         next_id: 1,
     };
@@ -72,6 +75,8 @@ pub(crate) struct Outbox {
     waiting: VecDeque<Frame<Event>>,
     frames: mpsc::Sender<Frame<Event>>,
     writer: JoinHandle<Result<(), FrameError>>,
+    /// The number of the latest frame that the socket has taken.
+    written: watch::Receiver<u64>,
     /// As the frame with the spec had it; 0 before.
     generation: u64,
     next_id: u64,
@@ -85,6 +90,15 @@ impl Outbox {
     /// Tells something nobody asked for.
     pub(crate) fn tell(&mut self, event: Event) {
         self.push(None, event);
+    }
+
+    /// Tells something that must have left before anything else is done.
+    pub(crate) fn announce(&mut self, event: Event) -> Announced {
+        self.push(None, event);
+        Announced {
+            frame: self.next_id - 1,
+            written: self.written.clone(),
+        }
     }
 
     /// Answers the command of the frame `re`.
@@ -148,13 +162,37 @@ impl Outbox {
     }
 }
 
+/// A frame on its way to the socket.
+#[derive(Debug)]
+pub(crate) struct Announced {
+    frame: u64,
+    written: watch::Receiver<u64>,
+}
+
+impl Announced {
+    /// Waits until the socket has taken the frame, or nobody is there to take any. Cancel-safe.
+    pub(crate) async fn is_written(&mut self) {
+        let frame = self.frame;
+        if self
+            .written
+            .wait_for(|latest| *latest >= frame)
+            .await
+            .is_err()
+        {
+            debug!("the supervisor is gone; nobody hears what is told");
+        }
+    }
+}
+
 async fn write_frames(
     socket: OwnedWriteHalf,
     mut queue: mpsc::Receiver<Frame<Event>>,
+    written: watch::Sender<u64>,
 ) -> Result<(), FrameError> {
     let mut socket = FramedWrite::new(socket, WorkerCodec::default());
     while let Some(frame) = queue.recv().await {
         socket.send(&frame).await?;
+        written.send_replace(frame.id);
     }
     Ok(())
 }

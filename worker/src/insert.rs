@@ -20,6 +20,7 @@ use postgres::Transaction;
 use uuid::Uuid;
 
 use crate::{
+    fingerprint::fingerprint,
     message::{Batch, Message, Reason},
     params::{Jsonb, TimestampTz},
     random,
@@ -135,13 +136,7 @@ impl Writer {
     /// The id of a message whose own is taken by another payload: of the same time, and always the
     /// same for the same payload, so that its redelivery does not make a second dead letter.
     fn stand_in(&self, message: &Message) -> MessageId {
-        // FNV-1a: must not change between releases.
-        let hash = message
-            .payload
-            .iter()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-                (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-            });
+        let hash = fingerprint(&message.payload);
         let same_tick = Mint::above(message.id.ticks().saturating_sub(1));
         same_tick.mint(
             Timestamp::UNIX_EPOCH,

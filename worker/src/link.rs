@@ -73,15 +73,20 @@ impl Link {
         let connection = target.connect().await?;
         let channel = within(limit, connection.create_channel()).await?;
         let channel = channel.map_err(LinkError::Open)?;
-        // Before the consumer exists: a running one keeps the prefetch it began with.
-        let qos = channel.basic_qos(prefetch, BasicQosOptions::default());
-        within(limit, qos).await?.map_err(LinkError::Open)?;
-        Ok(Self {
+        let link = Self {
             connection,
             channel,
             consumer: None,
             limit,
-        })
+        };
+        link.hold(prefetch).await?;
+        Ok(link)
+    }
+
+    /// Lets the next consumer hold so many deliveries; a running one keeps what it began with.
+    pub(crate) async fn hold(&self, prefetch: u16) -> Result<(), LinkError> {
+        let qos = self.channel.basic_qos(prefetch, BasicQosOptions::default());
+        within(self.limit, qos).await?.map_err(LinkError::Open)
     }
 
     /// Consumes, unless it does already.

@@ -59,16 +59,19 @@ pub(crate) enum Reason {
     UnstorablePayload,
     /// Another payload is stored under its id.
     IdConflict,
+    /// It was alone in a worker each time that crashed.
+    WorkerCrash,
 }
 
 impl Reason {
     /// Every reason, for the reference and its test.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 4] = [
+    pub(crate) const ALL: [Self; 5] = [
         Self::BadEnvelope,
         Self::MalformedJson,
         Self::UnstorablePayload,
         Self::IdConflict,
+        Self::WorkerCrash,
     ];
 
     /// As stored in `dead_letters.reason`.
@@ -78,6 +81,21 @@ impl Reason {
             Self::MalformedJson => "malformed_json",
             Self::UnstorablePayload => "unstorable_payload",
             Self::IdConflict => "id_conflict",
+            Self::WorkerCrash => "worker_crash",
+        }
+    }
+}
+
+impl Message {
+    /// The same, to be buried because it kills workers.
+    pub(crate) fn condemned(self) -> Self {
+        let fault = Fault {
+            reason: Reason::WorkerCrash,
+            error: "it was alone in a worker each time the worker crashed".to_owned(),
+        };
+        Self {
+            fault: Some(fault),
+            ..self
         }
     }
 }

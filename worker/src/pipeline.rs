@@ -6,6 +6,8 @@
 //!                              └── kept: halves, poison, batches of a pause
 //! ```
 //!
+//! After a crash a delivery passes through `probation` first, which lets one message in at a time.
+//!
 //! The reactor passes in what happens and what time it is, then lets the pipeline [`step`]; what
 //! the broker is to be told waits in `orders`. It waits for nothing itself.
 //!
@@ -13,7 +15,11 @@
 
 use std::time::Instant;
 
-use jatis_shared::{config::Worker, control::Heartbeat, ids::MessageId};
+use jatis_shared::{
+    config::Worker,
+    control::{Heartbeat, Spec},
+    ids::MessageId,
+};
 use jiff::Timestamp;
 use lapin::message::Delivery;
 use tracing::{debug, info, warn};
@@ -29,6 +35,7 @@ use crate::{
     notices::Notices,
     pause::Pause,
     pool::{Job, Outcome, Pool, Report, ThreadPanicked},
+    probation::{Probation, Step},
     random,
     settle::Ledger,
 };
@@ -58,6 +65,10 @@ pub(crate) struct Pipeline {
     failures: u32,
     notices: Notices,
     counters: Counters,
+    /// One message at a time, after a crash.
+    probation: Option<Probation>,
+    /// For the supervisor: what is about to be opened.
+    announcement: Option<Option<String>>,
     /// For the broker, in this order.
     pub(crate) orders: Vec<Order>,
 }
@@ -93,9 +104,9 @@ struct Counters {
 }
 
 impl Pipeline {
-    /// `is_held`: nothing may flow before a release.
-    pub(crate) fn new(keys: &Worker, intake: Intake, pool: Pool, is_held: bool) -> Self {
-        let flow = if is_held {
+    pub(crate) fn new(spec: &Spec, intake: Intake, pool: Pool) -> Self {
+        let keys = &spec.worker;
+        let flow = if spec.paused {
             Flow::Finishing(Until::Released)
         } else {
             Flow::Open
@@ -113,6 +124,8 @@ impl Pipeline {
             failures: 0,
             notices: Notices::default(),
             counters: Counters::default(),
+            probation: spec.probation.clone().map(Probation::new),
+            announcement: None,
             orders: Vec::new(),
         }
     }
@@ -128,6 +141,9 @@ impl Pipeline {
         self.ledger.void();
         self.waiting.retain(|_| false);
         self.kept.retain(|_| false);
+        if let Some(probation) = &mut self.probation {
+            probation.clear();
+        }
         self.owes_give_back = false;
     }
 
@@ -135,14 +151,21 @@ impl Pipeline {
         if !self.ledger.is_present(tag) {
             return;
         }
-        let messages = self.intake.messages(tag, delivery, now.time);
-        self.ledger.open(tag, messages.len());
-        for message in messages {
-            self.waiting.push(message, now.instant);
+        match &mut self.probation {
+            Some(probation) => probation.delivered(tag, delivery),
+            None => self.take_in(tag, delivery, now),
         }
         if let Flow::Finishing(_) = self.flow {
             // It was on its way when an earlier cancellation was confirmed.
             self.give_back_unbegun();
+        }
+    }
+
+    fn take_in(&mut self, tag: Tag, delivery: Delivery, now: Now) {
+        let messages = self.intake.messages(tag, delivery, now.time);
+        self.ledger.open(tag, messages.len());
+        for message in messages {
+            self.waiting.push(message, now.instant);
         }
     }
 
@@ -171,7 +194,13 @@ impl Pipeline {
 
     /// Whether it was told to hold, and has nothing left in hand.
     pub(crate) fn is_held(&self) -> bool {
-        self.flow == Flow::Finishing(Until::Released) && self.ledger.unacknowledged() == 0
+        self.flow == Flow::Finishing(Until::Released) && self.held() == 0
+    }
+
+    /// Deliveries that are neither acknowledged nor given back.
+    fn held(&self) -> usize {
+        let pending = self.probation.as_ref().map_or(0, Probation::pending);
+        self.ledger.unacknowledged() + pending
     }
 
     /// Begins nothing new from here on; the consumer is to be cancelled.
@@ -203,15 +232,15 @@ impl Pipeline {
     /// is away, goes back to the queue with the channel.
     pub(crate) fn is_drained(&self) -> bool {
         let can_finish = self.pause.is_none();
-        let is_empty = self.kept.is_empty() && self.waiting.is_empty();
+        let has_entries = self.probation.as_ref().is_some_and(Probation::has_entries);
+        let is_empty = self.kept.is_empty() && self.waiting.is_empty() && !has_entries;
         let flows = self.flow != Flow::Finishing(Until::End);
         !flows && self.in_flight() == 0 && (is_empty || !can_finish)
     }
 
     /// Deliveries that the drain has given back, with those that go back with the channel.
     pub(crate) fn requeued(&self) -> u64 {
-        let held = u64::try_from(self.ledger.unacknowledged()).unwrap_or(u64::MAX);
-        self.counters.requeued.saturating_add(held)
+        self.counters.requeued.saturating_add(count(self.held()))
     }
 
     /// # Errors
@@ -233,6 +262,7 @@ impl Pipeline {
             self.step_pause(now);
             return;
         }
+        self.step_probation(now);
         while self.pool.free() > 0
             && let Some(batch) = self.kept.pop()
         {
@@ -278,7 +308,7 @@ impl Pipeline {
             threads: self.pool.counts(),
             oldest_busy_ms: u64::try_from(self.pool.oldest_busy(now).as_millis())
                 .unwrap_or(u64::MAX),
-            unacked: count(self.ledger.unacknowledged()),
+            unacked: count(self.held()),
             in_flight: count(self.ledger.unsettled_messages()),
             stored: self.counters.stored,
             dead: self.counters.dead,
@@ -401,7 +431,8 @@ impl Pipeline {
         let is_closed = self.flow == Flow::Finishing(Until::Released);
         if (self.owes_give_back || is_closed) && self.in_flight() == 0 {
             self.owes_give_back = false;
-            let tags = self.ledger.give_back_unsettled();
+            let mut tags = self.give_back_pending();
+            tags.extend(self.ledger.give_back_unsettled());
             info!(
                 deliveries = tags.len(),
                 "the messages held go back to the queue"
@@ -444,8 +475,15 @@ impl Pipeline {
     }
 
     fn give_back_unbegun(&mut self) {
-        let tags = self.ledger.give_back_unbegun();
+        let mut tags = self.give_back_pending();
+        tags.extend(self.ledger.give_back_unbegun());
         self.give_back(&tags);
+    }
+
+    /// The deliveries that wait to be looked into.
+    fn give_back_pending(&mut self) -> Vec<Tag> {
+        let probation = self.probation.as_mut();
+        probation.map_or_else(Vec::new, Probation::give_back)
     }
 
     fn give_back(&mut self, tags: &[Tag]) {
@@ -458,6 +496,83 @@ impl Pipeline {
         let ledger = &self.ledger;
         self.waiting.retain(|message| ledger.is_held(message.tag));
         self.kept.retain(|message| ledger.is_held(message.tag));
+        if let Some(probation) = &mut self.probation {
+            probation.retain(|message| ledger.is_held(message.tag));
+        }
+    }
+
+    /// What the supervisor is to hear before anything else is opened; told once. Of a message
+    /// [`announced`](Self::announced) must follow when it is written.
+    pub(crate) fn take_announcement(&mut self) -> Option<Option<String>> {
+        self.announcement.take()
+    }
+
+    /// The supervisor's socket has what was to be announced.
+    pub(crate) fn announced(&mut self, now: Now) {
+        if self.announcement.is_some() {
+            // It was an earlier one; the present one has yet to be told.
+            return;
+        }
+        if let Some(step) = self.probation.as_mut().and_then(Probation::announced) {
+            self.walk(step, now);
+        }
+    }
+
+    /// Goes on with the probation as far as it can.
+    fn step_probation(&mut self, now: Now) {
+        loop {
+            let is_empty = self.waiting.is_empty() && self.kept.is_empty();
+            let (is_clear, begins) = (is_empty && self.in_flight() == 0, self.flow == Flow::Open);
+            let Some(probation) = &mut self.probation else {
+                return;
+            };
+            let Some(step) = probation.step(is_clear, begins, Intake::suspect) else {
+                return;
+            };
+            self.walk(step, now);
+        }
+    }
+
+    fn walk(&mut self, step: Step, now: Now) {
+        match step {
+            Step::Announce(suspect) => self.announcement = Some(suspect),
+            Step::Open(tag, delivery) => {
+                let messages = self.intake.messages(tag, delivery, now.time);
+                self.ledger.open(tag, messages.len());
+                let alone = self.probation.as_mut();
+                if let Some(message) = alone.and_then(|probation| probation.opened(messages)) {
+                    self.waiting.push(message, now.instant);
+                }
+            }
+            Step::Bury(tag, delivery) => {
+                warn!("a message that killed workers becomes a dead letter");
+                let message = self.intake.condemned(tag, delivery, now.time);
+                self.ledger.open(tag, 1);
+                self.waiting.push(message, now.instant);
+            }
+            Step::Pass(message) => self.waiting.push(message, now.instant),
+            Step::Condemn(message) => {
+                warn!(message.id = %message.id, "a message that killed workers becomes a dead letter");
+                self.waiting.push(message.condemned(), now.instant);
+            }
+            Step::End => self.end_probation(now),
+        }
+    }
+
+    fn end_probation(&mut self, now: Now) {
+        let Some(probation) = self.probation.take() else {
+            return;
+        };
+        info!("many messages at a time again: enough have been stored one by one");
+        self.announcement = Some(None);
+        self.orders.push(Order::Widen);
+        let (entries, pending) = probation.into_rest();
+        for message in entries {
+            self.waiting.push(message, now.instant);
+        }
+        for (tag, delivery) in pending {
+            self.take_in(tag, delivery, now);
+        }
     }
 }
 

@@ -22,6 +22,7 @@ fn spec() -> Spec {
         connections: 1,
         paused: false,
         prefetch: 64,
+        probation: None,
         mint_floor: 0,
         orphan_timeout: Duration::ZERO,
         drain_timeout: Duration::ZERO,
@@ -49,7 +50,7 @@ fn pipeline() -> Pipeline {
         number: spec.number,
         mint,
     };
-    let mut pipeline = Pipeline::new(&spec.worker, intake, pool, false);
+    let mut pipeline = Pipeline::new(&spec, intake, pool);
     pipeline.connected(1);
     pipeline
 }

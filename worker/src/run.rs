@@ -31,7 +31,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::{
     broker::{Feed, Order},
-    control::{Commands, Outbox},
+    control::{Announced, Commands, Outbox},
     pipeline::{Now, Pipeline},
     pool::{Report, ThreadPanicked},
     pulse::Pulse,
@@ -80,6 +80,8 @@ pub(crate) struct State {
     pulse: Pulse,
     /// Connections allowed, as the supervisor said last.
     pub(crate) connections: u16,
+    /// The frame that announces what is opened next, until the socket has taken it.
+    announcing: Option<Announced>,
     /// A resize whose confirmation is due when the pool has its size. A newer one replaces it.
     pub(crate) resize: Option<Resize>,
 }
@@ -116,6 +118,7 @@ impl State {
             has_been_ready: false,
             pulse: Pulse::new(clock().into_std(), spec.heartbeat_interval),
             connections: spec.connections,
+            announcing: None,
             resize: None,
         }
     }
@@ -159,6 +162,11 @@ impl Reactor {
             _ = self.feed.recv_many(&mut self.arrivals, FEED_TURN) => self.take_feed(),
             Some(report) = self.reports.recv() => self.take_report(report),
             () = self.outbox.move_one(), if !self.outbox.is_clear() => Flow::Continue(()),
+            () = written(&mut self.state.announcing) => {
+                self.state.announcing = None;
+                self.pipeline.announced(now());
+                Flow::Continue(())
+            }
             () = due(wake) => Flow::Continue(()),
         }
     }
@@ -188,6 +196,12 @@ impl Reactor {
         self.beat(now.instant);
         if self.outbox.is_clear() {
             self.confirm_resize();
+            if let Some(suspect) = self.pipeline.take_announcement() {
+                let is_message = suspect.is_some();
+                let alone = true;
+                let announced = self.outbox.announce(Event::Begin { suspect, alone });
+                self.state.announcing = is_message.then_some(announced);
+            }
             if let Some(ids) = self.pipeline.take_notice(now.instant) {
                 self.outbox.tell(Event::Stored { ids });
             }
@@ -369,6 +383,14 @@ impl Reactor {
             Ok(Err(error)) => debug!(%error, "the supervisor is gone"),
             Err(_) => debug!("the supervisor does not read"),
         }
+    }
+}
+
+/// Waits until what is announced is written; for ever if nothing is. Cancel-safe.
+async fn written(announced: &mut Option<Announced>) {
+    match announced {
+        Some(announced) => announced.is_written().await,
+        None => pending().await,
     }
 }
 

@@ -180,7 +180,7 @@ fn wire(
         mint,
     };
     Ok(Reactor {
-        pipeline: Pipeline::new(&spec.worker, intake, pool, spec.paused),
+        pipeline: Pipeline::new(&spec, intake, pool),
         state: State::new(&spec),
         spec,
         store,

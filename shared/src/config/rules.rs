@@ -169,6 +169,42 @@ fn bounds(config: &Config, found: &mut Vec<Breach>) {
             1000,
         ),
         (
+            "supervision.quarantine_crashes",
+            u64::from(c.supervision.quarantine_crashes),
+            1,
+            1000,
+        ),
+        (
+            "supervision.quarantine_long_crashes",
+            u64::from(c.supervision.quarantine_long_crashes),
+            1,
+            1000,
+        ),
+        (
+            "supervision.poison_crashes",
+            u64::from(c.supervision.poison_crashes),
+            1,
+            100,
+        ),
+        (
+            "supervision.probation_messages",
+            u64::from(c.supervision.probation_messages),
+            1,
+            1_000_000,
+        ),
+        (
+            "supervision.wave_percent",
+            u64::from(c.supervision.wave_percent),
+            1,
+            100,
+        ),
+        (
+            "supervision.wave_tenants",
+            u64::from(c.supervision.wave_tenants),
+            1,
+            10_000,
+        ),
+        (
             "supervision.suspect_after",
             u64::from(c.supervision.suspect_after),
             2,
@@ -224,6 +260,13 @@ fn bounds(config: &Config, found: &mut Vec<Breach>) {
             c.supervision.heartbeat_interval,
         ),
         ("supervision.backoff_min", c.supervision.backoff_min),
+        (
+            "supervision.quarantine_window",
+            c.supervision.quarantine_window,
+        ),
+        ("supervision.quarantine_min", c.supervision.quarantine_min),
+        ("supervision.wave_window", c.supervision.wave_window),
+        ("supervision.wave_pause", c.supervision.wave_pause),
         (
             "supervision.converge_interval",
             c.supervision.converge_interval,
@@ -340,6 +383,16 @@ fn order(config: &Config, found: &mut Vec<Breach>) {
             "supervision.backoff_max",
             c.supervision.backoff_min <= c.supervision.backoff_max,
             "must not be shorter than supervision.backoff_min",
+        ),
+        (
+            "supervision.quarantine_long_window",
+            c.supervision.quarantine_window <= c.supervision.quarantine_long_window,
+            "must not be shorter than supervision.quarantine_window",
+        ),
+        (
+            "supervision.quarantine_max",
+            c.supervision.quarantine_min <= c.supervision.quarantine_max,
+            "must not be shorter than supervision.quarantine_min",
         ),
         (
             "workers",

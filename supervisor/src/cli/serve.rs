@@ -43,7 +43,7 @@ use crate::{
     stage::{Stage, StageWatch},
     store::{Db, Janitor, StoreError, installation::Installation},
     sweeper::Sweeper,
-    tenancy::{Departures, Depths, Progress, Tasks, Tenancy},
+    tenancy::{Departures, Depths, Memories, Progress, Tasks, Tenancy},
     vitals::Vitals,
 };
 
@@ -229,7 +229,8 @@ impl Rooms {
         let (metrics, mint) = (Metrics::new(), Arc::new(Mint::above(0)));
         let broker = broker(config, &metrics)?;
         let waiters = waiters(&config.messages);
-        let fleet = fleet(config, &metrics, &waiters, &mint)?;
+        let memories = Arc::new(Memories::default());
+        let fleet = fleet(config, &metrics, &waiters, &mint, &memories)?;
         let directory = Arc::new(Directory::default());
         let tenancy = Tenancy {
             db: db.clone(),
@@ -237,6 +238,7 @@ impl Rooms {
             fleet: fleet.clone(),
             directory: Arc::clone(&directory),
             depths: Arc::new(Depths::default()),
+            memories,
             janitor,
             metrics: metrics.clone(),
             waiters: waiters.clone(),
@@ -349,9 +351,15 @@ fn fleet(
     metrics: &Metrics,
     waiters: &Waiters,
     mint: &Arc<Mint>,
+    memories: &Arc<Memories>,
 ) -> Result<Fleet, ServeError> {
     let (metrics, waiters, mint) = (metrics.clone(), waiters.clone(), Arc::clone(mint));
+    let (recalled, remembered, moved) =
+        (Arc::clone(memories), Arc::clone(memories), metrics.clone());
     let hooks = Hooks {
+        recall: Box::new(move |tenant| recalled.recall(tenant)),
+        remember: Box::new(move |tenant, memory| remembered.remember(tenant, memory)),
+        moved: Box::new(move |transition| moved.observe_transition(transition.to)),
         stored: Box::new(move |ids| waiters.stored(ids)),
         progress: Box::new(move |tenant, progress| metrics.progress(tenant, progress)),
     };

@@ -68,6 +68,9 @@ impl Troupe {
         let progress = Arc::new(Mutex::new(Progress::default()));
         let (heard, done) = (Arc::clone(&stored), Arc::clone(&progress));
         let hooks = Hooks {
+            recall: Box::new(|_tenant| Memory::default()),
+            remember: Box::new(|_tenant, _memory| {}),
+            moved: Box::new(|_transition| {}),
             stored: Box::new(move |ids| heard.lock().expect("no panic").extend_from_slice(ids)),
             progress: Box::new(move |_tenant, more| {
                 done.lock().expect("no panic").stored += more.stored;

@@ -9,11 +9,17 @@
 //!
 //! ```text
 //!  Queued ─▶ Spawning ─▶ Confining ─▶ Connecting ─▶ Running ◀─▶ Resizing ◀─▶ Paused
-//!    ▲                                                 ▲ ▼
-//!    │             exit                             Suspect       (any) ─▶ Draining ─▶ Stopped
-//!  Backoff ◀─────────────── (any) ◀── Killing ◀── a deadline, a breach of the protocol
+//!   ▲  ▲                                               ▲ ▼
+//!   │  │           exit                             Suspect       (any) ─▶ Draining ─▶ Stopped
+//!   │ Backoff ◀──────────── (any) ◀── Killing ◀── a deadline, a breach of the protocol
+//!   │                         │
+//!  Quarantined, Refused ◀─────┘ too many crashes, or nothing that a repetition would mend
 //! ```
+//!
+//! A quarantine is left by a person, or by itself for a trial: one crash early in it leads back,
+//! for longer; a good run ends it.
 
+mod crashes;
 mod event;
 mod failures;
 mod policy;
@@ -27,6 +33,7 @@ use tokio::time::Instant;
 use self::failures::Failures;
 use self::state::Asked;
 pub(super) use self::{
+    crashes::{Crashes, Window},
     event::{Action, Event, Report, SpawnFault},
     policy::Policy,
     state::State,
@@ -55,15 +62,35 @@ pub(super) struct Lifecycle {
     /// Processes made so far.
     starts: u64,
     failures: Failures,
+    crashes: Crashes,
+    /// When the present process was made.
+    started_at: Option<Instant>,
     ready_since: Option<Instant>,
 }
 
+/// What a machine begins with, of the processes its tenant had before.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Past {
+    /// Processes made, in this supervisor's life.
+    pub(super) starts: u64,
+    pub(super) crashes: Crashes,
+    pub(super) quarantined_until: Option<Instant>,
+}
+
 impl Lifecycle {
-    /// A machine in `Queued`, with its slot asked for. `starts`: processes made before.
-    pub(super) const fn new(policy: Policy, wanted: Size, wants_pause: bool, starts: u64) -> Self {
+    /// A machine in `Queued`, with its slot to be asked for, or still in quarantine.
+    pub(super) fn new(policy: Policy, wanted: Size, wants_pause: bool, past: Past) -> Self {
+        let Past {
+            starts,
+            crashes,
+            quarantined_until,
+        } = past;
         Self {
             policy,
-            state: State::Queued,
+            state: match quarantined_until {
+                Some(until) => State::Quarantined { until },
+                None => State::Queued,
+            },
             wanted,
             wants_pause,
             is_paused: wants_pause,
@@ -72,7 +99,34 @@ impl Lifecycle {
             stop: None,
             starts,
             failures: Failures::NONE,
+            crashes,
+            started_at: None,
             ready_since: None,
+        }
+    }
+
+    /// What there is to remember of its crashes.
+    pub(super) const fn crashes(&self) -> &Crashes {
+        &self.crashes
+    }
+
+    /// How long it stays in quarantine, if it is there.
+    pub(super) const fn quarantined_until(&self) -> Option<Instant> {
+        match self.state {
+            State::Quarantined { until } => Some(until),
+            State::Queued
+            | State::Spawning { .. }
+            | State::Confining { .. }
+            | State::Connecting { .. }
+            | State::Running { .. }
+            | State::Resizing { .. }
+            | State::Paused { .. }
+            | State::Suspect { .. }
+            | State::Draining { .. }
+            | State::Killing { .. }
+            | State::Backoff { .. }
+            | State::Refused
+            | State::Stopped => None,
         }
     }
 
@@ -111,6 +165,7 @@ impl Lifecycle {
                 paused,
                 insisted,
             } => self.want(size, paused, insisted, now),
+            Event::Released => self.release(),
             Event::Stop(level) => self.stop(level, now),
             Event::Granted => self.granted(),
             Event::Spawned => self.spawned(now),
@@ -144,6 +199,11 @@ impl Lifecycle {
             self.signalled = None;
         }
         self.wanted = size;
+        if let (true, State::Quarantined { .. } | State::Refused) = (insisted, self.state) {
+            // Somebody has changed something.
+            self.wants_pause = paused;
+            return self.release();
+        }
         let is_news = std::mem::replace(&mut self.wants_pause, paused) != paused;
         let mut actions = if is_news {
             // Even if it said so last: an order to the contrary may be on its way.
@@ -153,6 +213,28 @@ impl Lifecycle {
         };
         actions.extend(self.reconcile(now));
         actions
+    }
+
+    /// Starts it anew as if it had never failed, unless it runs or is about to.
+    fn release(&mut self) -> Vec<Action> {
+        match self.state {
+            State::Backoff { .. } | State::Quarantined { .. } | State::Refused => {}
+            State::Queued
+            | State::Spawning { .. }
+            | State::Confining { .. }
+            | State::Connecting { .. }
+            | State::Running { .. }
+            | State::Resizing { .. }
+            | State::Paused { .. }
+            | State::Suspect { .. }
+            | State::Draining { .. }
+            | State::Killing { .. }
+            | State::Stopped => return Vec::new(),
+        }
+        self.state = State::Queued;
+        self.failures = Failures::NONE;
+        self.crashes = Crashes::default();
+        vec![Action::Remember, Action::RequestSlot]
     }
 
     /// Tells whether to consume if the worker says otherwise.
@@ -178,6 +260,8 @@ impl Lifecycle {
             | State::Draining { .. }
             | State::Killing { .. }
             | State::Backoff { .. }
+            | State::Quarantined { .. }
+            | State::Refused
             | State::Stopped => return Vec::new(),
         }
         vec![if self.wants_pause {
@@ -219,6 +303,8 @@ impl Lifecycle {
             | State::Draining { .. }
             | State::Killing { .. }
             | State::Backoff { .. }
+            | State::Quarantined { .. }
+            | State::Refused
             | State::Stopped => None,
         }
     }
@@ -252,7 +338,7 @@ impl Lifecycle {
         }
         self.stop = Some(level);
         match self.state {
-            State::Queued | State::Backoff { .. } => {
+            State::Queued | State::Backoff { .. } | State::Quarantined { .. } | State::Refused => {
                 self.state = State::Stopped;
                 vec![Action::ReleaseSlot]
             }
@@ -295,6 +381,7 @@ impl Lifecycle {
 
     fn spawned(&mut self, now: Instant) -> Vec<Action> {
         self.starts += 1;
+        self.started_at = Some(now);
         self.signalled = None;
         self.state = State::Spawning {
             hello_by: Some(now + self.policy.hello),
@@ -315,6 +402,7 @@ impl Lifecycle {
                 self.state = State::Queued;
                 vec![Action::ReleaseSlot, Action::RequestSlot]
             }
+            // Every tenant's worker is this program, so it is no tenant's fault.
             SpawnFault::Program => self.rest(Blame::Crash, dice, now),
         }
     }
@@ -340,6 +428,8 @@ impl Lifecycle {
             | State::Draining { .. }
             | State::Killing { .. }
             | State::Backoff { .. }
+            | State::Quarantined { .. }
+            | State::Refused
             | State::Stopped => {}
         }
         Vec::new()
@@ -371,7 +461,39 @@ impl Lifecycle {
         } else {
             ending.blame()
         };
-        self.rest(blame, dice, now)
+        let is_on_trial = self.crashes.quarantines > 0
+            && self
+                .started_at
+                .is_some_and(|start| now - start < self.policy.trial);
+        let windows = &self.policy.windows;
+        let is_too_much = match blame {
+            Blame::Nobody => false,
+            Blame::Clean => self.crashes.half_crash(windows, now),
+            Blame::Crash => self.crashes.crash(windows, now) || is_on_trial,
+            Blame::Setup => true,
+            Blame::Sandbox => {
+                self.state = State::Refused;
+                return vec![Action::ReleaseSlot];
+            }
+        };
+        let mut actions = if is_too_much {
+            self.quarantine(dice, now)
+        } else {
+            self.rest(blame, dice, now)
+        };
+        if blame != Blame::Nobody {
+            actions.push(Action::Remember);
+        }
+        actions
+    }
+
+    /// Shuts it away: each time in a row for twice as long.
+    fn quarantine(&mut self, dice: u32, now: Instant) -> Vec<Action> {
+        let before = u32::from(self.crashes.quarantines);
+        let until = now + self.policy.quarantine.jittered(before, dice);
+        self.crashes.quarantines = self.crashes.quarantines.saturating_add(1);
+        self.state = State::Quarantined { until };
+        vec![Action::ReleaseSlot]
     }
 
     fn rest(&mut self, blame: Blame, dice: u32, now: Instant) -> Vec<Action> {
@@ -410,7 +532,11 @@ impl Lifecycle {
                 self.state = State::Queued;
                 vec![Action::RequestSlot]
             }
-            State::Queued | State::Stopped => Vec::new(),
+            State::Quarantined { .. } => {
+                self.state = State::Queued;
+                vec![Action::Remember, Action::RequestSlot]
+            }
+            State::Queued | State::Refused | State::Stopped => Vec::new(),
         }
     }
 }

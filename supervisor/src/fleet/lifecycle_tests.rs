@@ -32,6 +32,23 @@ const POLICY: Policy = Policy {
         max: Duration::from_secs(60),
     },
     backoff_reset: Duration::from_secs(120),
+    windows: [
+        Window {
+            crashes: 5,
+            within: Duration::from_mins(5),
+        },
+        Window {
+            crashes: 10,
+            within: Duration::from_mins(30),
+        },
+    ],
+    quarantine: Backoff {
+        min: Duration::from_mins(10),
+        max: Duration::from_hours(1),
+    },
+    trial: Duration::from_mins(2),
+    acquittal: Duration::from_mins(10),
+    stuck: Duration::from_secs(45),
 };
 
 fn told(report: Report) -> Event {
@@ -72,7 +89,8 @@ fn wanted_paused(threads: u16) -> Event {
 }
 
 fn heartbeat(paused: bool) -> Event {
-    told(Report::Heartbeat { paused })
+    let busy = Duration::ZERO;
+    told(Report::Heartbeat { paused, busy })
 }
 
 const fn briefed(paused: bool) -> Action {
@@ -105,9 +123,11 @@ fn at(state: StateName, now: Instant) -> Lifecycle {
         StateName::Draining => starting(vec![told(Report::Ready), Event::Stop(StopLevel::Drain)]),
         StateName::Killing => starting(vec![told(Report::Ready), misbehaved()]),
         StateName::Backoff => starting(vec![told(Report::Ready), exited(101)]),
+        StateName::Quarantined => starting(vec![exited(65)]),
+        StateName::Refused => starting(vec![exited(71)]),
         StateName::Stopped => vec![Event::Stop(StopLevel::Drain)],
     };
-    let mut machine = Lifecycle::new(POLICY, SIZE, false, 0);
+    let mut machine = Lifecycle::new(POLICY, SIZE, false, Past::default());
     for event in way {
         machine.step(&event, now);
     }
@@ -133,10 +153,16 @@ fn every_event_leads_where_the_table_says() {
     let start = Instant::now();
     let stop = Event::Stop;
     let hung_up = || Event::HungUp { generation: FIRST };
-    let insisted = Event::Wanted {
-        size: SIZE,
+    let insisted_on = |threads| Event::Wanted {
+        size: size(threads),
         paused: false,
         insisted: true,
+    };
+    let stuck = |busy| {
+        told(Report::Heartbeat {
+            paused: false,
+            busy,
+        })
     };
     for (from, event, to, actions) in [
         (S::Queued, Event::Granted, S::Spawning, vec![Spawn]),
@@ -156,7 +182,12 @@ fn every_event_leads_where_the_table_says() {
         (S::Spawning, told(Report::Ready), S::Killing, vec![Kill]),
         (S::Spawning, told(Report::Confined), S::Killing, vec![Kill]),
         (S::Spawning, hung_up(), S::Spawning, vec![]),
-        (S::Spawning, exited(1), S::Backoff, vec![ReleaseSlot]),
+        (
+            S::Spawning,
+            exited(1),
+            S::Backoff,
+            vec![ReleaseSlot, Remember],
+        ),
         (S::Spawning, stop(StopLevel::Drain), S::Killing, vec![Kill]),
         (
             S::Confining,
@@ -221,14 +252,19 @@ fn every_event_leads_where_the_table_says() {
         (S::Paused, told(Report::Sync), S::Paused, vec![Resize(SIZE)]),
         (S::Paused, hung_up(), S::Suspect, vec![]),
         (S::Paused, misbehaved(), S::Killing, vec![Kill]),
-        (S::Paused, exited(101), S::Backoff, vec![ReleaseSlot]),
+        (
+            S::Paused,
+            exited(101),
+            S::Backoff,
+            vec![ReleaseSlot, Remember],
+        ),
         (
             S::Paused,
             stop(StopLevel::Drain),
             S::Draining,
             vec![Drain(POLICY.drain)],
         ),
-        (S::Running, insisted, S::Running, vec![]),
+        (S::Running, insisted_on(4), S::Running, vec![]),
         (
             S::Running,
             told(Report::Sync),
@@ -238,7 +274,12 @@ fn every_event_leads_where_the_table_says() {
         (S::Running, resized(5, true), S::Running, vec![]),
         (S::Running, hung_up(), S::Suspect, vec![]),
         (S::Running, misbehaved(), S::Killing, vec![Kill]),
-        (S::Running, exited(0), S::Backoff, vec![ReleaseSlot]),
+        (
+            S::Running,
+            exited(0),
+            S::Backoff,
+            vec![ReleaseSlot, Remember],
+        ),
         (
             S::Running,
             stop(StopLevel::Drain),
@@ -266,7 +307,12 @@ fn every_event_leads_where_the_table_says() {
         (S::Resizing, hung_up(), S::Suspect, vec![]),
         (S::Suspect, heartbeat(false), S::Running, vec![]),
         (S::Suspect, wanted(8), S::Suspect, vec![]),
-        (S::Suspect, exited(101), S::Backoff, vec![ReleaseSlot]),
+        (
+            S::Suspect,
+            exited(101),
+            S::Backoff,
+            vec![ReleaseSlot, Remember],
+        ),
         (
             S::Suspect,
             stop(StopLevel::Drain),
@@ -294,7 +340,12 @@ fn every_event_leads_where_the_table_says() {
         (S::Killing, heartbeat(false), S::Killing, vec![]),
         (S::Killing, misbehaved(), S::Killing, vec![]),
         (S::Killing, stop(StopLevel::Immediate), S::Killing, vec![]),
-        (S::Killing, exited(0), S::Backoff, vec![ReleaseSlot]),
+        (
+            S::Killing,
+            exited(0),
+            S::Backoff,
+            vec![ReleaseSlot, Remember],
+        ),
         (S::Backoff, wanted(8), S::Backoff, vec![]),
         (S::Backoff, told(Report::Ready), S::Backoff, vec![]),
         (S::Backoff, exited(0), S::Backoff, vec![]),
@@ -304,6 +355,67 @@ fn every_event_leads_where_the_table_says() {
             S::Stopped,
             vec![ReleaseSlot],
         ),
+        (
+            S::Backoff,
+            Event::Released,
+            S::Queued,
+            vec![Remember, RequestSlot],
+        ),
+        (S::Running, Event::Released, S::Running, vec![]),
+        (S::Killing, Event::Released, S::Killing, vec![]),
+        (
+            S::Running,
+            exited(65),
+            S::Quarantined,
+            vec![ReleaseSlot, Remember],
+        ),
+        (S::Running, exited(71), S::Refused, vec![ReleaseSlot]),
+        (S::Running, stuck(POLICY.stuck), S::Running, vec![]),
+        (
+            S::Running,
+            stuck(POLICY.stuck + SECOND),
+            S::Killing,
+            vec![Kill],
+        ),
+        (S::Quarantined, wanted(8), S::Quarantined, vec![]),
+        (
+            S::Quarantined,
+            insisted_on(8),
+            S::Queued,
+            vec![Remember, RequestSlot],
+        ),
+        (
+            S::Quarantined,
+            Event::Released,
+            S::Queued,
+            vec![Remember, RequestSlot],
+        ),
+        (
+            S::Quarantined,
+            stop(StopLevel::Drain),
+            S::Stopped,
+            vec![ReleaseSlot],
+        ),
+        (S::Refused, wanted(8), S::Refused, vec![]),
+        (
+            S::Refused,
+            insisted_on(8),
+            S::Queued,
+            vec![Remember, RequestSlot],
+        ),
+        (
+            S::Refused,
+            Event::Released,
+            S::Queued,
+            vec![Remember, RequestSlot],
+        ),
+        (
+            S::Refused,
+            stop(StopLevel::Drain),
+            S::Stopped,
+            vec![ReleaseSlot],
+        ),
+        (S::Stopped, Event::Released, S::Stopped, vec![]),
         (S::Stopped, wanted(8), S::Stopped, vec![]),
         (S::Stopped, Event::Granted, S::Stopped, vec![ReleaseSlot]),
     ] {
@@ -334,6 +446,12 @@ fn every_deadline_leads_on() {
         ),
         (S::Killing, POLICY.patience, S::Killing, vec![Alarm]),
         (S::Backoff, SECOND, S::Queued, vec![RequestSlot]),
+        (
+            S::Quarantined,
+            POLICY.quarantine.min,
+            S::Queued,
+            vec![Remember, RequestSlot],
+        ),
     ] {
         let mut machine = at(from, start);
         let deadline = machine.deadline().expect("it has a deadline");
@@ -347,7 +465,7 @@ fn every_deadline_leads_on() {
         assert_eq!(machine.step(&Event::Timer, deadline), actions, "{from:?}");
         assert_eq!(machine.state().name(), to, "{from:?}");
     }
-    for from in [S::Queued, S::Connecting, S::Stopped] {
+    for from in [S::Queued, S::Connecting, S::Refused, S::Stopped] {
         assert_eq!(at(from, start).deadline(), None, "{from:?}");
     }
 }
@@ -384,7 +502,7 @@ fn a_size_wanted_while_it_starts_is_asked_for_when_it_is_ready() {
 #[test]
 fn a_worker_that_starts_for_a_paused_tenant_is_briefed_so_and_never_told_to_consume() {
     let now = Instant::now();
-    let mut machine = Lifecycle::new(POLICY, SIZE, true, 0);
+    let mut machine = Lifecycle::new(POLICY, SIZE, true, Past::default());
     let mut told_so = Vec::new();
     for event in starting(vec![heartbeat(true), told(Report::Ready), heartbeat(true)]) {
         told_so.extend(machine.step(&event, now));
@@ -542,7 +660,12 @@ fn a_host_without_means_is_not_held_against_the_tenant() {
 /// the pause that must follow, in milliseconds.
 fn check_pauses(lives: &[(u64, i32, u64)]) {
     let mut now = Instant::now();
-    let mut machine = Lifecycle::new(POLICY, SIZE, false, 0);
+    let windows = POLICY.windows.map(|window| Window {
+        crashes: 100,
+        ..window
+    });
+    let policy = Policy { windows, ..POLICY };
+    let mut machine = Lifecycle::new(policy, SIZE, false, Past::default());
     for (nth, (ready_seconds, code, pause)) in lives.iter().enumerate() {
         let generation = u64::try_from(nth).expect("few lives");
         machine.step(&Event::Granted, now);
@@ -597,14 +720,105 @@ fn a_clean_exit_nobody_asked_for_rests_a_second() {
     check_pauses(&[(0, 0, 1000), (0, 0, 1000), (0, 101, 500)]);
 }
 
+/// A life that ends with this code after so many seconds.
+fn live(machine: &mut Lifecycle, seconds: u32, code: i32, now: &mut Instant) -> StateName {
+    if let Some(until) = machine.deadline() {
+        *now = until;
+        machine.step(&Event::Timer, *now);
+    }
+    machine.step(&Event::Granted, *now);
+    machine.step(&Event::Spawned, *now);
+    let generation = machine.generation();
+    let busy = Duration::ZERO;
+    let beat = Report::Heartbeat {
+        paused: false,
+        busy,
+    };
+    for report in [Report::Hello, Report::Confined, Report::Ready] {
+        machine.step(&Event::Told { generation, report }, *now);
+    }
+    *now += SECOND * seconds;
+    let report = beat;
+    machine.step(&Event::Told { generation, report }, *now);
+    let (ending, dice) = (Ending::Code(code), DICE);
+    let exited = Event::Exited {
+        generation,
+        ending,
+        dice,
+    };
+    machine.step(&exited, *now);
+    machine.state().name()
+}
+
 #[test]
-fn a_worker_that_cannot_work_rests_longest() {
-    check_pauses(&[
-        (0, 65, 60_000),
-        (0, 64, 60_000),
-        (0, 71, 60_000),
-        (0, 101, 500),
-    ]);
+fn the_sixth_crash_in_five_minutes_leads_into_quarantine_and_each_for_longer() {
+    let mut now = Instant::now();
+    let mut machine = Lifecycle::new(POLICY, SIZE, false, Past::default());
+    for _ in 0..5 {
+        assert_eq!(live(&mut machine, 0, 101, &mut now), StateName::Backoff);
+    }
+    for minutes in [10, 20, 40, 60, 60] {
+        // The first time it is the sixth crash, then one is enough.
+        assert_eq!(live(&mut machine, 1, 101, &mut now), StateName::Quarantined);
+        let until = machine.quarantined_until().expect("it ends by itself");
+        let lasts = (until - now).abs_diff(Duration::from_mins(minutes));
+        assert!(lasts < SECOND, "{:?}", until - now);
+    }
+}
+
+#[test]
+fn a_good_run_ends_a_trial_and_an_early_crash_alone_leads_back() {
+    let mut now = Instant::now();
+    let mut machine = at(StateName::Quarantined, now);
+    assert_eq!(
+        live(&mut machine, 121, 101, &mut now),
+        StateName::Backoff,
+        "not early any more"
+    );
+    assert_eq!(
+        live(&mut machine, 119, 101, &mut now),
+        StateName::Quarantined
+    );
+    assert_eq!(live(&mut machine, 600, 101, &mut now), StateName::Backoff);
+    assert_eq!(
+        live(&mut machine, 1, 101, &mut now),
+        StateName::Backoff,
+        "it was acquitted"
+    );
+}
+
+#[test]
+fn what_is_remembered_goes_on() {
+    let mut now = Instant::now();
+    let until = now + SECOND;
+    let past = Past {
+        starts: 0,
+        crashes: Crashes::remembered(vec![now; 4], 0),
+        quarantined_until: None,
+    };
+    let mut machine = Lifecycle::new(POLICY, SIZE, false, past.clone());
+    assert_eq!(live(&mut machine, 0, 101, &mut now), StateName::Backoff);
+    assert_eq!(live(&mut machine, 0, 101, &mut now), StateName::Quarantined);
+    let machine = Lifecycle::new(
+        POLICY,
+        SIZE,
+        false,
+        Past {
+            quarantined_until: Some(until),
+            ..past
+        },
+    );
+    assert_eq!(machine.state().name(), StateName::Quarantined);
+    assert_eq!(machine.deadline(), Some(until));
+}
+
+#[test]
+fn an_exit_that_is_nobodys_fault_leads_into_no_quarantine() {
+    let mut now = Instant::now();
+    let mut machine = Lifecycle::new(POLICY, SIZE, false, Past::default());
+    for code in [75, 76].into_iter().cycle().take(40) {
+        assert_eq!(live(&mut machine, 0, code, &mut now), StateName::Backoff);
+    }
 }
 
 /// A world around the machine: at most one process, which does what the dice say.
@@ -645,6 +859,7 @@ enum Move {
         paused: bool,
         insisted: bool,
     },
+    Release,
     Stop(StopLevel),
     Wait(u64),
     Due,
@@ -655,7 +870,9 @@ fn moves() -> impl Strategy<Value = Move> {
         4 => Just(Report::Hello),
         4 => Just(Report::Confined),
         4 => Just(Report::Ready),
-        2 => any::<bool>().prop_map(|paused| Report::Heartbeat { paused }),
+        2 => (any::<bool>(), 0_u64..60).prop_map(|(paused, busy)| {
+            Report::Heartbeat { paused, busy: SECOND * u32::try_from(busy).expect("few") }
+        }),
         1 => (1_u16..9, any::<bool>())
             .prop_map(|(threads, signalled)| Report::Resized { size: size(threads), signalled }),
         1 => Just(Report::Refused),
@@ -683,6 +900,7 @@ fn moves() -> impl Strategy<Value = Move> {
         3 => (1_u16..9, any::<bool>(), any::<bool>()).prop_map(|(threads, paused, insisted)| {
             Move::Want { threads, paused, insisted }
         }),
+        1 => Just(Move::Release),
         1 => level.prop_map(Move::Stop),
         4 => (0_u64..200_000).prop_map(Move::Wait),
         8 => Just(Move::Due),
@@ -692,7 +910,7 @@ fn moves() -> impl Strategy<Value = Move> {
 impl World {
     fn new() -> Self {
         Self {
-            machine: Lifecycle::new(POLICY, SIZE, false, 0),
+            machine: Lifecycle::new(POLICY, SIZE, false, Past::default()),
             now: Instant::now(),
             slot_asked: true,
             spawn_asked: false,
@@ -760,6 +978,7 @@ impl World {
                 paused: *paused,
                 insisted: *insisted,
             }),
+            Move::Release => Some(Event::Released),
             Move::Stop(level) => {
                 self.stopped = true;
                 Some(Event::Stop(*level))
@@ -787,6 +1006,7 @@ impl World {
             | Event::Misbehaved { generation, .. }
             | Event::Exited { generation, .. } => !self.machine.is_present(*generation),
             Event::Wanted { .. }
+            | Event::Released
             | Event::Stop(_)
             | Event::Granted
             | Event::Spawned
@@ -806,7 +1026,12 @@ impl World {
             self.carry_out(action);
         }
         let failures = self.machine.failures;
-        if !(is_exit && ran_well) {
+        let is_pardon = matches!(
+            event,
+            Event::Released | Event::Wanted { insisted: true, .. }
+        );
+        let may_shrink = is_pardon || is_exit && ran_well;
+        if !may_shrink {
             assert!(failures >= self.failures, "the pause shrank while failing");
         }
         self.failures = failures;
@@ -852,6 +1077,7 @@ impl World {
                 self.killed = true;
             }
             Action::Alarm => assert!(self.killed, "an alarm without a kill"),
+            Action::Remember => {}
         }
     }
 
@@ -911,7 +1137,8 @@ proptest! {
                     | Action::Brief { .. }
                     | Action::Drain(_)
                     | Action::Kill
-                    | Action::Alarm) => panic!("{unexpected:?}"),
+                    | Action::Alarm
+                    | Action::Remember) => panic!("{unexpected:?}"),
                 }
             }
         };

@@ -13,6 +13,7 @@
 
 mod control;
 mod lifecycle;
+mod memory;
 mod order;
 mod process;
 mod record;
@@ -20,13 +21,18 @@ mod snapshot;
 mod spawn;
 mod starts;
 mod supervise;
+mod suspects;
+mod wave;
 mod worker;
 
 use std::{
     collections::HashMap,
     io,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread::JoinHandle,
     time::Duration,
 };
@@ -36,11 +42,16 @@ use jatis_shared::{
     ids::{MessageId, TenantId, TenantNumber},
 };
 use jiff::Timestamp;
-use tokio::{runtime::Handle, sync::watch, time::timeout};
+use tokio::{
+    runtime::Handle,
+    sync::watch,
+    time::{Instant, timeout},
+};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error};
 
 pub use self::{
+    memory::Memory,
     order::StopLevel,
     snapshot::{Progress, Snapshot, StateName, Status},
 };
@@ -85,8 +96,28 @@ pub struct Settings {
 /// Called with messages that are in their table.
 pub type StoredHook = Box<dyn Fn(&[MessageId]) + Send + Sync>;
 
-/// Whom a fleet tells. Both are called on the reactor, and must neither block nor wait.
+/// A change of a worker's state.
+#[derive(Debug, Clone)]
+pub struct Transition {
+    pub at: Timestamp,
+    pub tenant: TenantId,
+    /// Of the present process, or the latest.
+    pub pid: Option<u32>,
+    pub generation: u64,
+    pub from: StateName,
+    pub to: StateName,
+    /// Why, in words.
+    pub cause: String,
+}
+
+/// Whom a fleet tells and asks. All are called on the reactor, and must neither block nor wait.
 pub struct Hooks {
+    /// What is remembered of a tenant whose worker is about to be minded.
+    pub recall: Box<dyn Fn(TenantId) -> Memory + Send + Sync>,
+    /// What must be remembered of it from now on.
+    pub remember: Box<dyn Fn(TenantId, Memory) + Send + Sync>,
+    /// A worker's state has changed.
+    pub moved: Box<dyn Fn(&Transition) + Send + Sync>,
     /// Messages that are in their table now.
     pub stored: StoredHook,
     /// What a tenant's worker has done since the last call.
@@ -115,6 +146,8 @@ struct Shared {
     hooks: Hooks,
     mint_floor: Box<dyn Fn() -> u64 + Send + Sync>,
     starts: Arc<Starts>,
+    /// How many tenants there are.
+    tenants: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -154,6 +187,7 @@ impl Fleet {
                     hooks,
                     mint_floor: Box::new(mint_floor),
                     starts,
+                    tenants: AtomicUsize::new(0),
                 }),
                 members: Mutex::default(),
                 tasks: TaskTracker::new(),
@@ -197,6 +231,7 @@ impl Fleet {
         }
         if let Some(member) = self.take_in(desired, last.as_ref()) {
             members.by_tenant.insert(desired.tenant, member);
+            self.inner.count(&members);
         }
     }
 
@@ -207,6 +242,7 @@ impl Fleet {
             size: desired.size(),
             paused: desired.paused,
             insisted: 0,
+            released: 0,
             stop: None,
         });
         let last_tick = last.map_or(0, |last| last.last_tick);
@@ -254,6 +290,25 @@ impl Fleet {
     /// changed.
     pub fn resize(&self, desired: Desired) {
         self.order(desired, 1);
+    }
+
+    /// Starts a worker that rests, is in quarantine or was refused, as if it had never failed. Does
+    /// nothing to one that runs. False for a tenant that is not known.
+    pub fn release(&self, tenant: TenantId) -> bool {
+        let members = self.inner.members();
+        let Some(member) = members.by_tenant.get(&tenant) else {
+            return false;
+        };
+        member.orders.send_modify(|order| order.released += 1);
+        true
+    }
+
+    /// How many tenants' workers have crashed of late, while that are so many that the cause must
+    /// be common to them.
+    #[must_use]
+    pub fn crash_wave(&self) -> Option<usize> {
+        let tenants = self.inner.members().by_tenant.len();
+        self.inner.shared.starts.crash_wave(tenants, Instant::now())
     }
 
     /// Waits until the worker has confirmed what is wanted, its threads and whether it consumes, or
@@ -375,6 +430,11 @@ impl Inner {
         self.spawner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn count(&self, members: &Members) {
+        let tenants = members.by_tenant.len();
+        self.shared.tenants.store(tenants, Ordering::Relaxed);
+    }
+
     fn watch(&self, tenant: TenantId) -> Option<watch::Receiver<Snapshot>> {
         let members = self.members();
         let member = members.by_tenant.get(&tenant)?;
@@ -398,6 +458,7 @@ impl Inner {
         let is_over = |member: &Member| member.orders.is_closed();
         if members.by_tenant.get(&tenant).is_some_and(is_over) {
             members.by_tenant.remove(&tenant);
+            self.count(&members);
         }
     }
 }

@@ -26,6 +26,8 @@ pub(super) struct Order {
     pub(super) paused: bool,
     /// How often a person has asked for a size.
     pub(super) insisted: u64,
+    /// How often a person has released it.
+    pub(super) released: u64,
     /// Once there, it never goes and never softens.
     pub(super) stop: Option<StopLevel>,
 }

@@ -164,6 +164,8 @@ pub(super) enum Blame {
     Crash,
     /// It cannot work with what it was given; a person must change something.
     Setup,
+    /// This host cannot confine it; a person must change the host.
+    Sandbox,
 }
 
 impl Ending {
@@ -175,12 +177,8 @@ impl Ending {
         match code {
             Some(ExitCode::Clean) => Blame::Clean,
             Some(ExitCode::Orphaned | ExitCode::Deadline) => Blame::Nobody,
-            Some(
-                ExitCode::BadSpec
-                | ExitCode::BadCredentials
-                | ExitCode::Protocol
-                | ExitCode::Sandbox,
-            ) => Blame::Setup,
+            Some(ExitCode::BadSpec | ExitCode::BadCredentials | ExitCode::Protocol) => Blame::Setup,
+            Some(ExitCode::Sandbox) => Blame::Sandbox,
             None => Blame::Crash,
         }
     }
@@ -227,7 +225,7 @@ mod tests {
             (Ending::Code(64), "exit 64 (bad spec)", Blame::Setup),
             (Ending::Code(65), "exit 65 (bad credentials)", Blame::Setup),
             (Ending::Code(66), "exit 66 (protocol)", Blame::Setup),
-            (Ending::Code(71), "exit 71 (sandbox)", Blame::Setup),
+            (Ending::Code(71), "exit 71 (sandbox)", Blame::Sandbox),
             (Ending::Code(75), "exit 75 (orphaned)", Blame::Nobody),
             (Ending::Code(76), "exit 76 (deadline)", Blame::Nobody),
             (Ending::Code(101), "exit 101", Blame::Crash),

@@ -1,6 +1,8 @@
 //! What is known of a tenant's worker beside its state: what it last said of itself, and how its
 //! predecessors ended.
 
+use std::time::Duration;
+
 use jatis_shared::{
     control::Heartbeat,
     ids::{TenantId, TenantNumber},
@@ -93,6 +95,7 @@ impl Record {
             threads: self.heartbeat.threads,
             wanted_threads: lifecycle.wanted().threads,
             applied_threads: applied.map_or(0, |size| size.threads),
+            oldest_busy: Duration::from_millis(self.heartbeat.oldest_busy_ms),
             unacked: self.heartbeat.unacked,
             in_flight: self.heartbeat.in_flight,
             last_tick: self.last_tick,

@@ -1,5 +1,7 @@
 //! What is to be seen of a tenant's worker from outside the fleet.
 
+use std::time::Duration;
+
 use jatis_shared::{
     control::{Dependency, Threads},
     ids::TenantId,
@@ -43,13 +45,17 @@ pub enum StateName {
     Killing,
     /// It failed, and rests before its next start.
     Backoff,
+    /// It crashed too often, or cannot work with what it is given.
+    Quarantined,
+    /// This host cannot confine it.
+    Refused,
     /// It was stopped as asked.
     Stopped,
 }
 
 impl StateName {
     /// Every state, for the reference and its test.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Queued,
         Self::Spawning,
         Self::Confining,
@@ -61,6 +67,8 @@ impl StateName {
         Self::Draining,
         Self::Killing,
         Self::Backoff,
+        Self::Quarantined,
+        Self::Refused,
         Self::Stopped,
     ];
 
@@ -79,6 +87,8 @@ impl StateName {
             Self::Draining => "draining",
             Self::Killing => "killing",
             Self::Backoff => "backoff",
+            Self::Quarantined => "quarantined",
+            Self::Refused => "refused",
             Self::Stopped => "stopped",
         }
     }
@@ -91,6 +101,7 @@ impl StateName {
             Self::Running | Self::Resizing | Self::Suspect => Status::Running,
             Self::Paused => Status::Paused,
             Self::Killing | Self::Backoff => Status::Backoff,
+            Self::Quarantined | Self::Refused => Status::Failed,
             Self::Draining | Self::Stopped => Status::Draining,
         }
     }
@@ -117,6 +128,8 @@ pub struct Snapshot {
     pub wanted_threads: u16,
     /// Pool threads as confirmed by the worker; 0 while it neither consumes nor is paused.
     pub applied_threads: u16,
+    /// Age of the oldest batch in a thread, as it last reported.
+    pub oldest_busy: Duration,
     /// Deliveries held and not acknowledged, as it last reported.
     pub unacked: u64,
     /// Messages in those deliveries.

@@ -5,12 +5,14 @@ use std::{
     time::Duration,
 };
 
-use jatis_shared::{config::Supervision, retry::Backoff};
+use jatis_shared::{config::Supervision, ids::TenantId, retry::Backoff};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep_until},
 };
+use tracing::{error, info};
 
+use super::wave::{Tide, Turn, Wave};
 use crate::random;
 
 /// The start slots of all tenants.
@@ -20,7 +22,16 @@ pub(super) struct Starts {
     /// confined, or gone.
     slots: Arc<Semaphore>,
     pause: Mutex<Pause>,
+    wave: Mutex<Wave>,
     backoff: Backoff,
+}
+
+/// Whether a start is a tenant's first, in this supervisor's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Occasion {
+    First,
+    /// It has run before, so it takes part in a crash wave.
+    Again,
 }
 
 /// The leave to start one worker; dropping it gives it back.
@@ -31,13 +42,17 @@ impl Starts {
         Self {
             slots: Arc::new(Semaphore::new(usize::from(keys.starts_in_flight))),
             pause: Mutex::new(Pause::default()),
+            wave: Mutex::new(Wave::new(keys)),
             backoff: keys.backoff(),
         }
     }
 
-    /// Waits for a slot, then until the host is given a new chance. `None` never comes while the
-    /// fleet lives.
-    pub(super) async fn slot(self: Arc<Self>) -> Option<Slot> {
+    /// Waits for its turn in a crash wave, for a slot, then until the host is given a new chance.
+    /// `None` never comes while the fleet lives.
+    pub(super) async fn slot(self: Arc<Self>, occasion: Occasion) -> Option<Slot> {
+        while let (Occasion::Again, Turn::Wait(until)) = (occasion, self.turn()) {
+            sleep_until(until).await;
+        }
         let slot = Arc::clone(&self.slots).acquire_owned().await.ok()?;
         loop {
             let until = self.pause().until;
@@ -59,8 +74,42 @@ impl Starts {
         self.pause().lengthen(self.backoff, random::dice(), now)
     }
 
+    /// The worker of one of this many tenants has crashed.
+    pub(super) fn crashed(&self, tenant: TenantId, tenants: usize, now: Instant) {
+        let mut wave = self.wave();
+        wave.crashed(tenant, now);
+        tell(wave.look(tenants, now), tenants);
+    }
+
+    /// How many of this many tenants have crashed of late, while that is a crash wave.
+    pub(super) fn crash_wave(&self, tenants: usize, now: Instant) -> Option<usize> {
+        let mut wave = self.wave();
+        tell(wave.look(tenants, now), tenants);
+        wave.height()
+    }
+
+    fn turn(&self) -> Turn {
+        self.wave().turn(Instant::now())
+    }
+
+    fn wave(&self) -> MutexGuard<'_, Wave> {
+        self.wave.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn pause(&self) -> MutexGuard<'_, Pause> {
         self.pause.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn tell(tide: Option<Tide>, tenants: usize) {
+    match tide {
+        Some(Tide::Rose { crashed }) => error!(
+            crashed,
+            tenants,
+            "crash wave: {crashed} of {tenants} workers have crashed together; restarts are slowed"
+        ),
+        Some(Tide::Fell) => info!("the crash wave is over; restarts go at full speed"),
+        None => {}
     }
 }
 

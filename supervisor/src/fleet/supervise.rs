@@ -7,9 +7,15 @@
 
 mod hear;
 
-use std::{collections::VecDeque, future::pending, io, pin::Pin, sync::Arc};
+use std::{
+    collections::VecDeque,
+    future::pending,
+    io,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+};
 
-use jatis_shared::control::{Command, Spec};
+use jatis_shared::control::{Command, Probation, Spec};
 use jiff::Timestamp;
 use rustix::process::Signal;
 use tokio::{
@@ -19,15 +25,17 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use super::{
-    Shared,
+    Memory, Shared, Transition,
     control::ControlError,
     lifecycle::{Action, Event, Lifecycle, SpawnFault, State},
+    memory::Moment,
     order::{Order, Size, StopLevel},
     process::{Blame, Ending},
     record::Record,
     snapshot::{Snapshot, StateName},
     spawn::Spawner,
-    starts::Slot,
+    starts::{Occasion, Slot},
+    suspects::Suspects,
     worker::{News, Worker, news},
 };
 use crate::random;
@@ -41,7 +49,10 @@ pub(super) struct Caretaker {
     is_ordered: bool,
     /// As of the latest order taken in.
     insisted: u64,
+    /// As of the latest order taken in.
+    released: u64,
     lifecycle: Lifecycle,
+    suspects: Suspects,
     record: Record,
     slot: SlotClaim,
     worker: Option<Worker>,
@@ -66,18 +77,27 @@ impl Caretaker {
             size,
             paused,
             insisted,
+            released,
             ..
         } = *orders.borrow();
-        let policy = (&shared.settings.config.supervision).into();
+        let policy = shared.settings.config.as_ref().into();
+        let memory = (shared.hooks.recall)(record.tenant);
+        let past = memory.past(starts, Moment::now());
+        let lifecycle = Lifecycle::new(policy, size, paused, past);
         Self {
-            // A new lifecycle is queued.
-            slot: claim(&shared),
+            slot: if lifecycle.state() == State::Queued {
+                claim(&shared, lifecycle.starts())
+            } else {
+                SlotClaim::None
+            },
+            suspects: Suspects::remembered(memory.suspects),
+            released,
+            lifecycle,
             shared,
             spawner,
             orders,
             is_ordered: true,
             insisted,
-            lifecycle: Lifecycle::new(policy, size, paused, starts),
             record,
             worker: None,
         }
@@ -124,8 +144,11 @@ impl Caretaker {
         let order = *self.orders.borrow_and_update();
         let insisted = order.insisted != self.insisted;
         self.insisted = order.insisted;
+        let released = order.released != self.released;
+        self.released = order.released;
         match order.stop {
             Some(level) => Event::Stop(level),
+            None if released => Event::Released,
             None => Event::Wanted {
                 size: order.size,
                 paused: order.paused,
@@ -177,6 +200,9 @@ impl Caretaker {
         while let Some(event) = events.pop_front() {
             let from = self.lifecycle.state().name();
             let actions = self.lifecycle.step(&event, Instant::now());
+            if matches!(event, Event::Exited { .. }) {
+                self.ended(actions.contains(&Action::Remember));
+            }
             if self.lifecycle.state().name() != from {
                 self.record.since = Timestamp::now();
                 self.log(from, &event);
@@ -187,17 +213,43 @@ impl Caretaker {
         }
     }
 
+    /// Takes in the end of a process, which counts against it or does not.
+    fn ended(&mut self, is_failure: bool) {
+        self.suspects.ended(is_failure);
+        if is_failure {
+            let Shared {
+                starts, tenants, ..
+            } = self.shared.as_ref();
+            let tenants = tenants.load(Ordering::Relaxed);
+            starts.crashed(self.record.tenant, tenants, Instant::now());
+        }
+    }
+
+    pub(super) fn remember(&self) {
+        let suspects = self.suspects.crashes().clone();
+        let memory = Memory::of(&self.lifecycle, suspects, Moment::now());
+        (self.shared.hooks.remember)(self.record.tenant, memory);
+    }
+
     /// Logs a change of state: as an error what needs a person, as a warning what went wrong and is
     /// being seen to.
     fn log(&self, from: StateName, event: &Event) {
         let (tenant, pid) = (self.record.tenant, self.record.pid);
         let (generation, to) = (self.lifecycle.generation(), self.lifecycle.state().name());
-        let (from, cause) = (from.as_str(), event.to_string());
-        if let Event::Exited { ending, .. } = event
-            && ending.blame() == Blame::Setup
-        {
+        let cause = event.to_string();
+        (self.shared.hooks.moved)(&Transition {
+            at: self.record.since,
+            tenant,
+            pid,
+            generation,
+            from,
+            to,
+            cause: cause.clone(),
+        });
+        let from = from.as_str();
+        if let StateName::Quarantined | StateName::Refused = to {
             error!(tenant.id = %tenant, pid, generation, from, to = to.as_str(), cause,
-                "the worker of {tenant} cannot work with what it is given: {cause}");
+                "the worker of {tenant} is {}: {cause}", to.as_str());
         } else if is_abnormal(to, event) {
             warn!(tenant.id = %tenant, pid, generation, from, to = to.as_str(), cause,
                 "worker of {tenant}: {}, {cause}", to.as_str());
@@ -209,7 +261,7 @@ impl Caretaker {
 
     async fn perform(&mut self, action: Action) -> Option<Event> {
         match action {
-            Action::RequestSlot => self.slot = claim(&self.shared),
+            Action::RequestSlot => self.slot = claim(&self.shared, self.lifecycle.starts()),
             Action::ReleaseSlot => self.slot = SlotClaim::None,
             Action::Spawn => return Some(self.spawn().await),
             Action::Brief { size, paused } => {
@@ -232,6 +284,7 @@ impl Caretaker {
                 return failed;
             }
             Action::Kill => self.signal(Signal::KILL),
+            Action::Remember => self.remember(),
             Action::Alarm => {
                 let (tenant, pid) = (self.record.tenant, self.record.pid);
                 error!(tenant.id = %tenant, pid,
@@ -283,6 +336,13 @@ impl Caretaker {
             connections: size.connections,
             paused,
             prefetch: config.prefetch(),
+            probation: self
+                .suspects
+                .condemned(config.supervision.poison_crashes)
+                .map(|condemned| Probation {
+                    condemned,
+                    messages: config.supervision.probation_messages,
+                }),
             mint_floor: (self.shared.mint_floor)().max(self.record.last_tick),
             orphan_timeout: config.supervision.orphan_timeout,
             drain_timeout: config.supervision.drain_timeout,
@@ -327,8 +387,13 @@ fn misbehaved(generation: u64, how: &ControlError) -> Event {
     }
 }
 
-fn claim(shared: &Shared) -> SlotClaim {
-    SlotClaim::Waiting(Box::pin(Arc::clone(&shared.starts).slot()))
+/// `starts`: processes the tenant has had.
+fn claim(shared: &Shared, starts: u64) -> SlotClaim {
+    let occasion = match starts {
+        0 => Occasion::First,
+        _again => Occasion::Again,
+    };
+    SlotClaim::Waiting(Box::pin(Arc::clone(&shared.starts).slot(occasion)))
 }
 
 async fn granted(claim: &mut SlotClaim) -> Option<Slot> {

@@ -29,6 +29,7 @@ pub mod installation;
 pub mod janitor;
 pub mod messages;
 pub mod migrate;
+pub mod runtime;
 mod server;
 mod sessions;
 pub mod stats;

@@ -51,6 +51,7 @@ impl Tenancy {
     /// # Errors
     /// When the database is away. What a single tenant lacks is logged and tried next time.
     pub async fn converge(&self) -> Result<(), Error> {
+        self.memories.load(&self.db).await?;
         if !self.read_directory().await? {
             debug!("tenants change faster than they are read; the next round tries again");
             return Ok(());
@@ -75,6 +76,7 @@ impl Tenancy {
         stream::iter(tenants)
             .for_each_concurrent(None, |tenant| self.fleet.stop(tenant).map(drop))
             .await;
+        self.memories.unload();
     }
 
     /// Converges one tenant, unless somebody is at it just now: then the next round does.

@@ -264,6 +264,7 @@ impl Tenancy {
         self.progress.forget(id);
         self.waiters.forget(id);
         self.depths.forget(id);
+        self.memories.forget(id);
         self.metrics.forget(id);
         self.janitor.wake();
         Ok(Deleted {

@@ -29,6 +29,7 @@ pub use crate::fleet::Status;
 pub use converge::Progress;
 pub use departure::Departures;
 pub use depths::Depths;
+pub use memory::Memories;
 pub use statistics::Statistics;
 pub use tasks::Tasks;
 pub use view::{
@@ -40,6 +41,7 @@ mod change;
 mod converge;
 mod departure;
 mod depths;
+mod memory;
 mod statistics;
 mod tasks;
 mod view;
@@ -52,6 +54,7 @@ pub struct Tenancy {
     pub fleet: Fleet,
     pub directory: Arc<Directory>,
     pub depths: Arc<Depths>,
+    pub memories: Arc<Memories>,
     pub janitor: Janitor,
     pub metrics: Metrics,
     pub waiters: Waiters,

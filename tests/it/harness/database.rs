@@ -10,6 +10,7 @@ use jatis_shared::{
     ids::{MessageId, TenantId, TenantNumber},
     schema,
 };
+use jiff::Timestamp;
 use postgres::{Client, NoTls};
 use tokio::{
     sync::{oneshot, watch},
@@ -266,6 +267,52 @@ impl Database {
             .run(move |client| client.query_one(WAITING, &[&sessions, &leaf, &lock]))
             .await
             .get(0)
+    }
+
+    /// What the server's clock shows.
+    pub(crate) async fn now(&self) -> Timestamp {
+        let row = self
+            .session
+            .run(|client| client.query_one("SELECT clock_timestamp()", &[]));
+        row.await.get(0)
+    }
+
+    /// Sessions of jatis that were begun after a moment and wait for a lock. Those of a worker that
+    /// was killed while it waited wait on without it.
+    pub(crate) async fn waiting_since(&self, moment: Timestamp) -> i64 {
+        const WAITING: &str = "
+            SELECT count(*)
+              FROM pg_stat_activity
+             WHERE datname = current_database()
+               AND application_name LIKE $1
+               AND wait_event_type = 'Lock'
+               AND backend_start > $2";
+        self.session
+            .run(move |client| client.query_one(WAITING, &[&JATIS_SESSIONS, &moment]))
+            .await
+            .get(0)
+    }
+
+    /// Waits until a supervisor has noted so many quarantines in a row of a tenant's worker.
+    pub(crate) async fn until_quarantined(&self, tenant: TenantId, times: i16) {
+        const STEP: &str = "
+            SELECT probe_step
+              FROM tenant_runtime
+             WHERE tenant_id = $1
+               AND quarantined_until IS NOT NULL";
+        let id = tenant.uuid();
+        wait::until("the quarantine is noted", async || {
+            let noted = self
+                .session
+                .run(move |client| client.query_opt(STEP, &[&id]))
+                .await
+                .map(|row| row.get::<_, i16>(0));
+            match noted {
+                Some(step) if step == times => Ok(()),
+                _other => Err(format!("{noted:?}, not {times}")),
+            }
+        })
+        .await;
     }
 
     /// Sessions that jatis has open.

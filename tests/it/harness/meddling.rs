@@ -42,6 +42,16 @@ impl Database {
             .await;
     }
 
+    /// Makes the insert of one message wait, and no other's.
+    pub(crate) async fn hold_message(&self, tenant: TenantId, id: MessageId) -> Holder {
+        let (leaf, key) = (schema::leaf(tenant), id.uuid());
+        self.hold(format!(
+            "INSERT INTO {leaf} (id, tenant_id, payload, created_at)
+             VALUES ('{key}', '{tenant}', 'null', now())"
+        ))
+        .await
+    }
+
     /// Makes every statement about a tenant's leaf wait, also those that only read.
     pub(crate) async fn hide_leaf(&self, tenant: TenantId) -> Holder {
         let leaf = schema::leaf(tenant);

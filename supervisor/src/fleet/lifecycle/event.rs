@@ -17,6 +17,8 @@ pub(in crate::fleet) enum Event {
         paused: bool,
         insisted: bool,
     },
+    /// A person wants it started anew, whatever it did before.
+    Released,
     /// A stop is wanted, at least this hard.
     Stop(StopLevel),
     /// The start slot asked for is there.
@@ -57,9 +59,11 @@ pub(in crate::fleet) enum Report {
     Hello,
     Confined,
     Ready,
-    /// A sign of life; `paused`: it consumes nothing and holds nothing.
+    /// A sign of life; `paused`: it consumes nothing and holds nothing; `busy`: how long the oldest
+    /// batch has been in a thread.
     Heartbeat {
         paused: bool,
+        busy: Duration,
     },
     /// Its pool has this size; `signalled`: because somebody sent it SIGTTIN or SIGTTOU.
     Resized {
@@ -95,6 +99,8 @@ pub(in crate::fleet) enum Action {
     Kill,
     /// Say that SIGKILL has had no effect for too long.
     Alarm,
+    /// What is known of its crashes has changed, and must outlive this supervisor.
+    Remember,
 }
 
 /// As the cause of a transition, for the log.
@@ -103,6 +109,7 @@ impl fmt::Display for Event {
         match self {
             Self::Wanted { paused: true, .. } => out.write_str("a pause is wanted"),
             Self::Wanted { size, .. } => write!(out, "{} threads are wanted", size.threads),
+            Self::Released => out.write_str("it was released"),
             Self::Stop(StopLevel::Drain) => out.write_str("a stop is wanted"),
             Self::Stop(StopLevel::Fast) => out.write_str("a fast stop is wanted"),
             Self::Stop(StopLevel::Immediate) => out.write_str("an immediate stop is wanted"),
@@ -113,8 +120,10 @@ impl fmt::Display for Event {
                 Report::Hello => out.write_str("it said hello"),
                 Report::Confined => out.write_str("it is confined"),
                 Report::Ready => out.write_str("it is ready"),
-                Report::Heartbeat { paused: true } => out.write_str("it consumes nothing"),
-                Report::Heartbeat { paused: false } => out.write_str("it gave a sign of life"),
+                Report::Heartbeat { paused: true, .. } => out.write_str("it consumes nothing"),
+                Report::Heartbeat { busy, .. } => {
+                    write!(out, "a sign of life, its oldest batch {busy:?} old")
+                }
                 Report::Resized { size, .. } => write!(out, "it has {} threads", size.threads),
                 Report::Refused => out.write_str("it refused a command"),
                 Report::Sync => out.write_str("it asked what is wanted"),

@@ -29,8 +29,8 @@ impl Failures {
                 self.0 = self.0.saturating_add(1);
                 pause
             }
-            // No repetition helps, only somebody who changes something: the longest pause.
-            Blame::Setup => backoff.jittered(u32::MAX, dice),
+            // No repetition helps: whoever asks for a pause gets the longest.
+            Blame::Setup | Blame::Sandbox => backoff.jittered(u32::MAX, dice),
         }
     }
 }

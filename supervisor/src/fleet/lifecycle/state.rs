@@ -43,6 +43,11 @@ pub(in crate::fleet) enum State {
     Killing { overdue_at: Option<Instant> },
     /// It failed and rests. Left when the pause is over.
     Backoff { until: Instant },
+    /// It crashed too often, or cannot work with what it is given. Left by a person, or for a trial
+    /// when the time is over.
+    Quarantined { until: Instant },
+    /// This host cannot confine it. Left by a person.
+    Refused,
     /// Stopped as asked, and reaped. Never left.
     Stopped,
 }
@@ -62,6 +67,8 @@ impl State {
             Self::Draining { .. } => StateName::Draining,
             Self::Killing { .. } => StateName::Killing,
             Self::Backoff { .. } => StateName::Backoff,
+            Self::Quarantined { .. } => StateName::Quarantined,
+            Self::Refused => StateName::Refused,
             Self::Stopped => StateName::Stopped,
         }
     }
@@ -72,6 +79,8 @@ impl State {
             Self::Queued
             | Self::Spawning { hello_by: None }
             | Self::Backoff { .. }
+            | Self::Quarantined { .. }
+            | Self::Refused
             | Self::Stopped => false,
             Self::Spawning { hello_by: Some(_) }
             | Self::Confining { .. }
@@ -88,7 +97,7 @@ impl State {
     /// When it is left, or an alarm given, if nothing else happens first.
     pub(super) fn deadline(self) -> Option<Instant> {
         match self {
-            Self::Queued | Self::Stopped => None,
+            Self::Queued | Self::Refused | Self::Stopped => None,
             Self::Spawning { hello_by } => hello_by,
             Self::Confining { confined_by } => Some(confined_by),
             Self::Connecting { silent_at } => silent_at,
@@ -100,7 +109,7 @@ impl State {
             }
             Self::Suspect { kill_at } | Self::Draining { kill_at } => Some(kill_at),
             Self::Killing { overdue_at } => overdue_at,
-            Self::Backoff { until } => Some(until),
+            Self::Backoff { until } | Self::Quarantined { until } => Some(until),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::{Action, Lifecycle, Report, State};
+use super::{Action, Crashes, Lifecycle, Report, State};
 use crate::fleet::order::Size;
 
 impl Lifecycle {
@@ -15,7 +15,8 @@ impl Lifecycle {
             Report::Hello => self.hello(now),
             Report::Confined => self.confined(now),
             Report::Ready => self.ready(now),
-            Report::Heartbeat { paused } => self.heartbeat(paused, now),
+            Report::Heartbeat { busy, .. } if busy > self.policy.stuck => self.kill(now),
+            Report::Heartbeat { paused, .. } => self.heartbeat(paused, now),
             Report::Resized { size, signalled } => self.resized(size, signalled),
             Report::Refused => self.refused(),
             Report::Sync => self.sync(now),
@@ -82,11 +83,25 @@ impl Lifecycle {
             | State::Draining { .. }
             | State::Killing { .. }
             | State::Backoff { .. }
+            | State::Quarantined { .. }
+            | State::Refused
             | State::Stopped => {}
         }
         let mut actions = self.correct_pause();
         actions.extend(resize);
+        actions.extend(self.acquit(now));
         actions
+    }
+
+    /// Forgets quarantines after a good run.
+    fn acquit(&mut self, now: Instant) -> Option<Action> {
+        let ran = self.ready_since.map(|since| now - since);
+        let is_good = ran.is_some_and(|ran| ran >= self.policy.acquittal);
+        if !is_good || self.crashes.quarantines == 0 {
+            return None;
+        }
+        self.crashes = Crashes::default();
+        Some(Action::Remember)
     }
 
     fn resized(&mut self, size: Size, signalled: bool) -> Vec<Action> {

@@ -1,6 +1,8 @@
 //! What a worker says, sorted: what its life depends on becomes a report, the rest goes where it
 //! is awaited or into the log.
 
+use std::time::Duration;
+
 use jatis_shared::control::{Confinement, Event, Frame, Heartbeat, ResizeSource, VERSION};
 use tracing::{debug, warn};
 
@@ -46,8 +48,9 @@ impl Caretaker {
             Event::Ready { .. } => return Some(Report::Ready),
             Event::Heartbeat(heartbeat) => {
                 let paused = heartbeat.paused;
+                let busy = Duration::from_millis(heartbeat.oldest_busy_ms);
                 self.count(heartbeat);
-                return Some(Report::Heartbeat { paused });
+                return Some(Report::Heartbeat { paused, busy });
             }
             Event::Resized {
                 threads,
@@ -76,7 +79,12 @@ impl Caretaker {
             Event::Drained { requeued } => {
                 debug!(tenant.id = %tenant, generation, requeued, "the worker of {tenant} drained");
             }
-            Event::Begin { .. } | Event::NeedRung { .. } | Event::Pong { .. } | Event::Unknown => {
+            Event::Begin { suspect, alone } => {
+                if self.suspects.begun(suspect, alone) {
+                    self.remember();
+                }
+            }
+            Event::NeedRung { .. } | Event::Pong { .. } | Event::Unknown => {
                 debug!(tenant.id = %tenant, generation, "an event nobody awaits is dropped");
             }
         }
