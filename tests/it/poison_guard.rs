@@ -5,7 +5,7 @@ use std::time::Duration;
 use jatis_shared::ids::{MessageId, TenantId};
 use serde_json::json;
 
-use crate::harness::{Posted, Stack, wait};
+use crate::harness::{Posted, Stack, processes::Process, wait};
 
 const NEIGHBOURS: usize = 12;
 
@@ -31,14 +31,14 @@ async fn a_message_that_kills_its_worker_becomes_a_dead_letter_and_its_neighbour
     let killer = ids[NEIGHBOURS / 2];
 
     // No real message kills a worker, so whenever this one is in its hands somebody does.
-    let mut since = stack.database.now().await;
     let held = stack.database.hold_message(tenant, killer).await;
     stack.client.resume(tenant).await;
     let mut kills = 0;
-    while in_hand(&stack, tenant, killer, since).await {
+    while in_hand(&stack, tenant, killer).await {
         let worker = stack.worker(tenant).await;
-        since = stack.database.now().await;
         worker.kill();
+        Process::ended(std::slice::from_ref(&worker)).await;
+        stack.database.end_waiting().await;
         kills += 1;
         wait::until("the killed worker is replaced", async || {
             let shown = stack.client.tenant(tenant).await;
@@ -52,7 +52,7 @@ async fn a_message_that_kills_its_worker_becomes_a_dead_letter_and_its_neighbour
     }
     // Once among its neighbours, which says nothing, then three times alone.
     assert_eq!(kills, 1 + 3);
-    held.release().await;
+    held.abandon().await;
 
     let dead = stack.database.dead().await;
     let [letter] = dead.as_slice() else {
@@ -67,20 +67,14 @@ async fn a_message_that_kills_its_worker_becomes_a_dead_letter_and_its_neighbour
     stack.finish().await;
 }
 
-/// Waits until a message is in the hands of a worker that connected after a moment (true), or is a
-/// dead letter (false).
-async fn in_hand(
-    stack: &Stack,
-    tenant: TenantId,
-    message: MessageId,
-    since: jiff::Timestamp,
-) -> bool {
+/// Waits until a message is in a worker's hands (true), or is a dead letter (false).
+async fn in_hand(stack: &Stack, tenant: TenantId, message: MessageId) -> bool {
     wait::until("the message is in a worker's hands, or dead", async || {
         let dead = stack.database.dead().await;
         if dead.iter().any(|letter| letter.message_id == message) {
             return Ok(false);
         }
-        match stack.database.waiting_since(since).await {
+        match stack.database.waiting_for_locks().await {
             0 => Err(stack.client.tenant(tenant).await.to_string()),
             _waiting => Ok(true),
         }

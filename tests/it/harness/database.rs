@@ -10,7 +10,6 @@ use jatis_shared::{
     ids::{MessageId, TenantId, TenantNumber},
     schema,
 };
-use jiff::Timestamp;
 use postgres::{Client, NoTls};
 use tokio::{
     sync::{oneshot, watch},
@@ -102,6 +101,11 @@ impl Holder {
     /// Ends the transaction and with it the locks.
     pub(crate) async fn release(self) {
         self.0.run(|client| client.batch_execute("COMMIT")).await;
+    }
+
+    /// The same, and nothing of it has happened.
+    pub(crate) async fn abandon(self) {
+        self.0.run(|client| client.batch_execute("ROLLBACK")).await;
     }
 }
 
@@ -269,26 +273,30 @@ impl Database {
             .get(0)
     }
 
-    /// What the server's clock shows.
-    pub(crate) async fn now(&self) -> Timestamp {
-        let row = self
-            .session
-            .run(|client| client.query_one("SELECT clock_timestamp()", &[]));
-        row.await.get(0)
+    /// Ends the sessions of jatis that wait for a lock: one that waits does not notice that its
+    /// worker is dead, and keeps what it has locked itself.
+    pub(crate) async fn end_waiting(&self) {
+        const END: &str = "
+            SELECT pg_terminate_backend(pid)
+              FROM pg_stat_activity
+             WHERE datname = current_database()
+               AND application_name LIKE $1
+               AND wait_event_type = 'Lock'";
+        self.session
+            .run(|client| client.query(END, &[&JATIS_SESSIONS]))
+            .await;
     }
 
-    /// Sessions of jatis that were begun after a moment and wait for a lock. Those of a worker that
-    /// was killed while it waited wait on without it.
-    pub(crate) async fn waiting_since(&self, moment: Timestamp) -> i64 {
+    /// Sessions of jatis that wait for a lock.
+    pub(crate) async fn waiting_for_locks(&self) -> i64 {
         const WAITING: &str = "
             SELECT count(*)
               FROM pg_stat_activity
              WHERE datname = current_database()
                AND application_name LIKE $1
-               AND wait_event_type = 'Lock'
-               AND backend_start > $2";
+               AND wait_event_type = 'Lock'";
         self.session
-            .run(move |client| client.query_one(WAITING, &[&JATIS_SESSIONS, &moment]))
+            .run(|client| client.query_one(WAITING, &[&JATIS_SESSIONS]))
             .await
             .get(0)
     }
