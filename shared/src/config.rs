@@ -30,6 +30,7 @@ pub struct Config {
     pub sweep: Sweep,
     pub worker: Worker,
     pub supervision: Supervision,
+    pub admin: Admin,
     pub log: Log,
 }
 
@@ -341,6 +342,19 @@ impl Supervision {
             max: self.backoff_max,
         }
     }
+}
+
+/// `admin`: the socket of the operator's commands.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Admin {
+    pub socket: String,
+    pub group: String,
+    pub max_clients: u16,
+    #[serde(with = "duration")]
+    pub request_timeout: Duration,
+    #[serde(with = "duration")]
+    pub write_timeout: Duration,
+    pub events: u16,
 }
 
 /// `log`: what is written to standard error.

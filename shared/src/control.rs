@@ -5,22 +5,20 @@
 //!              ◀── Event ────
 //! ```
 //!
-//! A frame is a big-endian u32, the length of what follows, and that many bytes of JSON. The
-//! direction is part of the codec's type: neither side can send what the other does not read.
-//! Fields that a version does not know are ignored; a command it does not know is answered with
-//! [`Event::Refused`]. A frame that is too long, empty or not JSON ends the conversation. End of
-//! file on the socket means that the other side is gone.
+//! The frames are those of [`frames`](crate::frames). Fields that a version does not know are
+//! ignored; a command it does not know is answered with [`Event::Refused`]. End of file on the
+//! socket means that the other side is gone.
 //!
 //! CAUTION: `docs/reference.md` lists every command and event; a test compares.
 
-use std::{io, marker::PhantomData, time::Duration};
+use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tokio_util::codec::{Decoder, Encoder, LengthDelimitedCodec};
 
+pub use crate::frames::FrameError;
 use crate::{
     config::{Database, RabbitMq, Worker},
+    frames::{Codec, Framed},
     ids::{MessageId, TenantId, TenantNumber},
 };
 
@@ -258,76 +256,19 @@ pub struct Frame<T> {
     pub body: T,
 }
 
-/// A frame that ends the conversation.
-#[derive(Debug, thiserror::Error)]
-pub enum FrameError {
-    #[error("the control socket failed")]
-    Io(#[from] io::Error),
-    #[error("a frame of version {0} came, this build speaks {VERSION}")]
-    Version(u8),
-    #[error("an empty frame came")]
-    Empty,
-    #[error("a frame is not what the protocol allows")]
-    Json(#[from] serde_json::Error),
+impl<T: Direction> Framed for Frame<T> {
+    const MAX_BYTES: usize = T::MAX_FRAME_BYTES;
+    const VERSION: u8 = VERSION;
+
+    fn version(&self) -> u8 {
+        self.v
+    }
 }
 
 /// The supervisor's end of the socket.
-pub type SupervisorCodec = Codec<Event, Command>;
+pub type SupervisorCodec = Codec<Frame<Event>, Frame<Command>>;
 /// The worker's end of the socket.
-pub type WorkerCodec = Codec<Command, Event>;
-
-/// Reads frames of `In` and writes frames of `Out`, each within its cap. Keeps a frame that has
-/// arrived in part, so a read may be cancelled at any time.
-#[derive(Debug)]
-pub struct Codec<In, Out> {
-    reader: LengthDelimitedCodec,
-    writer: LengthDelimitedCodec,
-    directions: PhantomData<fn(Out) -> In>,
-}
-
-impl<In: Direction, Out: Direction> Default for Codec<In, Out> {
-    fn default() -> Self {
-        let capped = |bytes| {
-            LengthDelimitedCodec::builder()
-                .max_frame_length(bytes)
-                .new_codec()
-        };
-        Self {
-            reader: capped(In::MAX_FRAME_BYTES),
-            writer: capped(Out::MAX_FRAME_BYTES),
-            directions: PhantomData,
-        }
-    }
-}
-
-impl<In: Direction, Out: Direction> Decoder for Codec<In, Out> {
-    type Item = Frame<In>;
-    type Error = FrameError;
-
-    fn decode(&mut self, bytes: &mut BytesMut) -> Result<Option<Frame<In>>, FrameError> {
-        let Some(json) = self.reader.decode(bytes)? else {
-            return Ok(None);
-        };
-        if json.is_empty() {
-            return Err(FrameError::Empty);
-        }
-        let frame: Frame<In> = serde_json::from_slice(&json)?;
-        if frame.v == VERSION {
-            Ok(Some(frame))
-        } else {
-            Err(FrameError::Version(frame.v))
-        }
-    }
-}
-
-impl<In: Direction, Out: Direction> Encoder<&Frame<Out>> for Codec<In, Out> {
-    type Error = FrameError;
-
-    fn encode(&mut self, frame: &Frame<Out>, bytes: &mut BytesMut) -> Result<(), FrameError> {
-        let json = Bytes::from(serde_json::to_vec(frame)?);
-        Ok(self.writer.encode(json, bytes)?)
-    }
-}
+pub type WorkerCodec = Codec<Frame<Command>, Frame<Event>>;
 
 #[cfg(test)]
 #[path = "control_tests.rs"]

@@ -1,5 +1,6 @@
-use bytes::BufMut;
+use bytes::{BufMut, BytesMut};
 use proptest::prelude::*;
+use tokio_util::codec::{Decoder, Encoder};
 use uuid::Uuid;
 
 use super::*;
@@ -104,7 +105,10 @@ fn a_later_version_is_told_apart_from_a_later_word() {
         }))
     ));
     let later_version = r#"{"v":2,"generation":1,"id":2,"body":{"t":"Ping","nonce":7}}"#;
-    assert!(matches!(decode(later_version), Err(FrameError::Version(2))));
+    assert!(matches!(
+        decode(later_version),
+        Err(FrameError::Version { found: 2, .. })
+    ));
     assert!(matches!(decode(""), Err(FrameError::Empty)));
     assert!(matches!(decode("[]"), Err(FrameError::Json(_))));
 }

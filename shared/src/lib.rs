@@ -4,12 +4,14 @@
 //! performs I/O (but for setting up the log), starts a task or reads the clock; whoever decides
 //! passes `now` in.
 
+pub mod admin;
 pub mod authorities;
 pub mod config;
 pub mod control;
 pub mod counts;
 pub mod envelope;
 pub mod exit;
+pub mod frames;
 pub mod ids;
 pub mod payload;
 pub mod retry;

@@ -23,6 +23,8 @@ pub enum TenantState {
     Active,
     /// Its worker shall run and consume nothing; messages are accepted.
     Paused,
+    /// It shall have no worker; messages are accepted.
+    Stopped,
     /// Its worker stores what is queued, then it is deleted; publishing answers 410.
     Draining,
     /// Its worker is drained and its queues are removed; publishing answers 410.
@@ -33,9 +35,10 @@ pub enum TenantState {
 
 impl TenantState {
     /// Every state, for the reference and its test.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Active,
         Self::Paused,
+        Self::Stopped,
         Self::Draining,
         Self::Deleting,
         Self::Dropping,
@@ -47,6 +50,7 @@ impl TenantState {
         match self {
             Self::Active => "active",
             Self::Paused => "paused",
+            Self::Stopped => "stopped",
             Self::Draining => "draining",
             Self::Deleting => "deleting",
             Self::Dropping => "dropping",

@@ -8,7 +8,9 @@
 //! Arrows are the only dependencies: fleet, broker and store do not know each other, and nobody
 //! imports http. The supervisor carries payloads and never interprets them.
 
+pub mod admin;
 pub mod broker;
+pub mod chronicle;
 pub mod cli;
 pub mod directory;
 pub mod error;

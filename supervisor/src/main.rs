@@ -1,11 +1,20 @@
 //! `jatis`: reads the process's arguments and environment, chooses the exit code, and leaves the
 //! rest to the library.
 
-use std::{collections::BTreeMap, io::stdout, process::ExitCode};
+use std::{
+    collections::BTreeMap,
+    io::{IsTerminal, stderr, stdout},
+    process::ExitCode,
+};
 
 use anyhow::Context;
 use clap::Parser;
-use jatis::cli::{Cli, ConfigVerb, Exit, Verb, config, migrate, openapi, serve, sources, token};
+use jatis::cli::{
+    Cli, ConfigVerb, Exit, OperatorArgs, Verb, config, migrate, openapi,
+    operate::{self, Question, Teller},
+    papers, serve, sources, token,
+};
+use jatis_shared::admin::Level;
 use tokio::runtime::Runtime;
 
 /// Threads of the supervisor's runtime: it moves bytes between sockets, and its processors belong
@@ -26,7 +35,19 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         reason = "main is where the environment is read"
     )]
     let env: BTreeMap<String, String> = std::env::vars().collect();
-    let setup = || sources::setup(&cli.sources, env);
+    let has_colour = stdout().is_terminal() && env.get("NO_COLOR").is_none_or(String::is_empty);
+    let setup = || sources::setup(&cli.sources, env.clone());
+    let ask = |question: Question, operator: OperatorArgs| -> anyhow::Result<Exit> {
+        let socket = operate::socket_of(&operator, || setup().map(|setup| setup.admin_socket()))?;
+        let teller = Teller {
+            out: &mut stdout().lock(),
+            err: &mut stderr().lock(),
+            json: operator.json,
+            colour: has_colour,
+        };
+        let asking = operate::ask(&socket, question, teller);
+        Ok(runtime()?.block_on(asking)?)
+    };
     match cli.verb {
         Verb::Serve { welcome } => runtime()?.block_on(serve::serve(setup()?, welcome))?,
         Verb::Migrate { check: false } => {
@@ -39,6 +60,34 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Verb::Config(ConfigVerb::Check) => config::check(&setup()?, &mut stdout())?,
         Verb::Config(ConfigVerb::Show) => config::show(&setup()?, &mut stdout())?,
         Verb::Openapi => openapi::print(&mut stdout())?,
+        Verb::Completions { shell } => papers::completions(shell, &mut stdout())?,
+        Verb::Man { out } => papers::man(&out, &mut stdout())?,
+        Verb::Status(operator) => return ask(Question::status(), operator),
+        Verb::Tenants(operator) => return ask(Question::tenants(), operator),
+        Verb::Workers(operator) => return ask(Question::workers(), operator),
+        Verb::Tenant(verb) => {
+            let (question, operator) = Question::of_tenant(verb);
+            return ask(question, operator);
+        }
+        Verb::Events {
+            follow,
+            tenant,
+            operator,
+        } => return ask(Question::events(follow, tenant), operator),
+        Verb::Reload(operator) => return ask(Question::reload(), operator),
+        Verb::Drain(operator) => return ask(Question::shutdown(Level::Drain), operator),
+        Verb::Stop {
+            fast,
+            immediate,
+            operator,
+        } => {
+            let level = match (fast, immediate) {
+                (_, true) => Level::Immediate,
+                (true, false) => Level::Fast,
+                (false, false) => Level::Drain,
+            };
+            return ask(Question::shutdown(level), operator);
+        }
     }
     Ok(Exit::Done)
 }

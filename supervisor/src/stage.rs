@@ -1,5 +1,7 @@
 //! How far the supervisor is. `cli::serve` writes it; whoever must know whether to serve reads it.
 
+use std::fmt;
+
 use tokio::sync::watch;
 
 use crate::error::Error;
@@ -16,6 +18,17 @@ pub enum Stage {
     Serving,
     /// On its way out; never left.
     Stopping,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Starting(what) => write!(out, "starting: {what}"),
+            Self::Waiting(who) => write!(out, "waiting: {who}"),
+            Self::Serving => out.write_str("serving"),
+            Self::Stopping => out.write_str("stopping"),
+        }
+    }
 }
 
 /// The stage, for those who read it.

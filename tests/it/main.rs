@@ -6,6 +6,7 @@
 //! servers; `EXPECTED` says how many tests there are.
 
 #[cfg(test)]
+mod admin_socket;
 mod api_contract;
 #[cfg(test)]
 mod authentication;

@@ -349,6 +349,9 @@ impl Reactor {
     fn drained(&mut self) -> ExitCode {
         let requeued = self.pipeline.requeued();
         info!(requeued, "drained");
+        // The last word on what was stored, so that the supervisor's counts are exact.
+        let heartbeat = self.pipeline.heartbeat(clock().into_std());
+        self.outbox.tell(Event::Heartbeat(heartbeat));
         self.outbox.tell(Event::Drained { requeued });
         self.state.exit
     }

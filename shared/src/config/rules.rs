@@ -204,6 +204,8 @@ fn bounds(config: &Config, found: &mut Vec<Breach>) {
             1,
             10_000,
         ),
+        ("admin.max_clients", u64::from(c.admin.max_clients), 1, 100),
+        ("admin.events", u64::from(c.admin.events), 1, 60_000),
         (
             "supervision.suspect_after",
             u64::from(c.supervision.suspect_after),
@@ -275,6 +277,8 @@ fn bounds(config: &Config, found: &mut Vec<Breach>) {
         ("supervision.drain_interval", c.supervision.drain_interval),
         ("supervision.fast_timeout", c.supervision.fast_timeout),
         ("supervision.write_timeout", c.supervision.write_timeout),
+        ("admin.request_timeout", c.admin.request_timeout),
+        ("admin.write_timeout", c.admin.write_timeout),
         ("supervision.flood_timeout", c.supervision.flood_timeout),
     ] {
         if value < Duration::from_millis(1) {

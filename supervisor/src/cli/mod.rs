@@ -9,10 +9,13 @@ use jiff::{Span, SpanRelativeTo};
 pub mod config;
 pub mod migrate;
 pub mod openapi;
+pub mod operate;
+pub mod papers;
 mod reload;
 pub mod secret;
 pub mod serve;
 pub mod sources;
+mod table;
 pub mod token;
 mod welcome;
 
@@ -57,8 +60,102 @@ pub enum Verb {
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigVerb),
+    /// Say how the running supervisor is
+    Status(OperatorArgs),
+    /// List the tenants and what runs for them
+    Tenants(OperatorArgs),
+    /// List the workers: processes, threads, what they hold
+    Workers(OperatorArgs),
+    /// Look at one tenant, or change what runs for it
+    #[command(subcommand)]
+    Tenant(TenantVerb),
+    /// Tell what has happened to workers, and with --follow what happens
+    Events {
+        /// Go on telling until Ctrl-C
+        #[arg(long, short)]
+        follow: bool,
+        /// Only of this tenant
+        #[arg(long, value_name = "ID")]
+        tenant: Option<TenantId>,
+        #[command(flatten)]
+        operator: OperatorArgs,
+    },
+    /// Read the configuration again, as SIGHUP does, and say what came of it
+    Reload(OperatorArgs),
+    /// Finish what has begun, end everything, and say what each worker stored and gave back
+    Drain(OperatorArgs),
+    /// The same as drain, or faster
+    Stop {
+        /// Give workers supervision.fast_timeout to finish what they have begun
+        #[arg(long, conflicts_with = "immediate")]
+        fast: bool,
+        /// Kill the workers; what they have begun goes back to the queues
+        #[arg(long)]
+        immediate: bool,
+        #[command(flatten)]
+        operator: OperatorArgs,
+    },
     /// Print the API's OpenAPI document; no configuration is read
     Openapi,
+    /// Print a script that completes commands in this shell
+    Completions {
+        /// bash, zsh, fish, elvish or powershell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages
+    Man {
+        /// Into this folder, which is made if it is not there
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+}
+
+/// How to reach the running supervisor, and how to tell what it answers.
+#[derive(Debug, Clone, Args)]
+pub struct OperatorArgs {
+    /// For programs: one JSON document, or one a line of what comes by and by
+    #[arg(long)]
+    pub json: bool,
+    /// The admin socket; then no configuration is read [default: as the configuration says]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+}
+
+/// What to do with one tenant.
+#[derive(Debug, Subcommand)]
+pub enum TenantVerb {
+    /// Show everything that is known of what runs for it
+    Show(OneTenant),
+    /// Have its worker run that was stopped or paused
+    Start(OneTenant),
+    /// Drain its worker and keep it without one until it is started again; its messages wait
+    Stop(OneTenant),
+    /// Drain its worker and start another
+    Restart(OneTenant),
+    /// Keep its worker connected and store nothing; its messages wait
+    Pause(OneTenant),
+    /// Store a paused tenant's messages again
+    Resume(OneTenant),
+    /// Give its worker so many threads, for good
+    Resize {
+        /// The tenant
+        id: TenantId,
+        /// Pool threads, 1 to worker.max_threads
+        workers: u16,
+        #[command(flatten)]
+        operator: OperatorArgs,
+    },
+    /// Start its worker that rests, is in quarantine or was refused, as if it had never failed
+    Release(OneTenant),
+}
+
+/// A tenant, and how to reach its supervisor.
+#[derive(Debug, Args)]
+pub struct OneTenant {
+    /// The tenant
+    pub id: TenantId,
+    #[command(flatten)]
+    pub operator: OperatorArgs,
 }
 
 /// What the token shall allow.
@@ -93,11 +190,25 @@ pub enum Exit {
     Usage,
     /// `migrate --check` found something to do.
     Outdated,
+    /// No supervisor answers on the admin socket.
+    Unreached,
+    /// The supervisor refused.
+    Refused,
+    /// It is under way, and was not done in time.
+    TimedOut,
 }
 
 impl Exit {
     /// Every way, for the reference and its test.
-    pub const ALL: [Self; 4] = [Self::Done, Self::Failed, Self::Usage, Self::Outdated];
+    pub const ALL: [Self; 7] = [
+        Self::Done,
+        Self::Failed,
+        Self::Usage,
+        Self::Outdated,
+        Self::Unreached,
+        Self::Refused,
+        Self::TimedOut,
+    ];
 
     /// The number given to the operating system.
     #[must_use]
@@ -107,6 +218,9 @@ impl Exit {
             Self::Failed => 1,
             Self::Usage => 2,
             Self::Outdated => 3,
+            Self::Unreached => 4,
+            Self::Refused => 5,
+            Self::TimedOut => 6,
         }
     }
 }

@@ -4,14 +4,16 @@
 use std::collections::BTreeMap;
 
 use jatis_shared::{
+    admin::Reloaded,
     config::load::{Loaded, SECRETS},
-    telemetry::Level,
+    telemetry::{Chain, Level},
 };
 use tracing::{error, info, warn};
 
 use super::{SourceArgs, sources};
+use crate::fleet::Fleet;
 
-/// Keys that take effect at once.
+/// Keys that take effect at once, in the workers too.
 const LIVE: [&str; 1] = ["log.level"];
 
 /// The configuration that is in force, and how to read it again.
@@ -23,33 +25,48 @@ pub(super) struct Reload {
 }
 
 impl Reload {
-    /// Reads and applies. Every outcome is in the log.
-    pub(super) fn run(&mut self) {
-        let next = match sources::setup(&self.arguments, self.env.clone()) {
-            Ok(setup) => setup.loaded,
+    /// Reads and applies. Every outcome is in the log too.
+    ///
+    /// # Errors
+    /// Why nothing has changed.
+    pub(super) fn run(&mut self, fleet: &Fleet) -> Result<Reloaded, String> {
+        let outcome = self.apply(fleet);
+        match &outcome {
+            Ok(reloaded) => {
+                for key in &reloaded.needs_restart {
+                    warn!(key, "{key} has changed and needs a restart");
+                }
+                info!(applied = ?reloaded.applied, "the configuration was reloaded");
+            }
             Err(error) => {
-                return error!(%error, "the configuration was not reloaded; the old one stays in force");
-            }
-        };
-        for key in changed(&self.loaded, &next) {
-            if !LIVE.contains(&key.as_str()) {
-                warn!(key, "{key} has changed and needs a restart");
+                error!(
+                    error,
+                    "the configuration was not reloaded; the old one stays in force"
+                );
             }
         }
+        outcome
+    }
+
+    fn apply(&mut self, fleet: &Fleet) -> Result<Reloaded, String> {
+        let setup = sources::setup(&self.arguments, self.env.clone());
+        let next = setup.map_err(|error| Chain(&error).to_string())?.loaded;
+        let changed = changed(&self.loaded, &next).into_iter();
+        let (applied, needs_restart) = changed.partition(|key| LIVE.contains(&key.as_str()));
         let filter = next.config.log.level.clone();
-        if let Err(error) = self.level.set(&filter) {
-            return error!(%error, "the configuration was not reloaded; the old one stays in force");
-        }
+        let set = self.level.set(&filter);
+        set.map_err(|error| Chain(&error).to_string())?;
+        fleet.log_at(&filter);
         self.loaded.config.log.level = filter;
         if let Some(origin) = next.origins.get("log.level") {
             self.loaded
                 .origins
                 .insert("log.level".to_owned(), origin.clone());
         }
-        info!(
-            log.level = self.loaded.config.log.level,
-            "the configuration was reloaded"
-        );
+        Ok(Reloaded {
+            applied,
+            needs_restart,
+        })
     }
 }
 

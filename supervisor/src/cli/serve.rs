@@ -6,20 +6,22 @@
 
 use std::{
     io::{self, stdout},
-    path::PathBuf,
+    net::SocketAddr,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use jatis_connect::amqp::ConnectError;
 use jatis_shared::{
+    admin::{Left, Reloaded, Stopped},
     config::{AuthMode, Config, Messages},
     ids::Mint,
-    telemetry::{self, LogError},
+    telemetry::{self, Chain, LogError},
 };
 use jiff::Timestamp;
 use tokio::{
-    sync::watch,
+    sync::{mpsc, oneshot, watch},
     task::{JoinError, JoinHandle},
 };
 use tokio_util::sync::CancellationToken;
@@ -32,14 +34,16 @@ use super::{
     welcome,
 };
 use crate::{
+    admin::{self, Admin, Desk, SocketError, Wish},
     broker::Broker,
+    chronicle::Chronicle,
     directory::Directory,
-    fleet::{Fleet, Hooks, Settings, StopLevel},
+    fleet::{Fleet, Hooks, Settings, Snapshot, StopLevel},
     http::{App, Auth, BindError, Role, Server, TokenError, mint},
     messaging::{Messaging, Waiters},
     metrics::Metrics,
     reign::Reign,
-    signals::{Asked, Signals},
+    signals::{Asked as Signalled, Signals},
     stage::{Stage, StageWatch},
     store::{Db, Janitor, StoreError, installation::Installation},
     sweeper::Sweeper,
@@ -77,18 +81,20 @@ pub enum ServeError {
     Fault(#[source] JoinError),
 }
 
-/// Serves until SIGTERM or SIGINT; returns when everything of jatis has ended.
+/// Serves until SIGTERM or SIGINT, or an operator's command; returns when everything of jatis has
+/// ended.
 ///
 /// # Errors
 /// When something that waiting cannot mend keeps it from starting.
 pub async fn serve(setup: Setup, is_welcome: bool) -> Result<(), ServeError> {
     let config = Arc::new(setup.loaded.config.clone());
     let level = telemetry::start(&config.log)?;
-    let mut signals = Signals::listen().map_err(ServeError::Signals)?;
+    let signals = Signals::listen().map_err(ServeError::Signals)?;
     let (auth, token) = authentication(&config, &setup)?;
     let server = Server::bind(&config.http).await?;
-    let api = format!("http://{}", server.local_addr());
-    info!(http.address = %server.local_addr(), "the API listens on {api}");
+    let address = server.local_addr();
+    let api = format!("http://{address}");
+    info!(http.address = %address, "the API listens on {api}");
 
     let (stage, stages) = watch::channel(Stage::Starting("connecting to the database".to_owned()));
     let rooms = Rooms::start(&config, StageWatch(stages.clone()))?;
@@ -103,6 +109,8 @@ pub async fn serve(setup: Setup, is_welcome: bool) -> Result<(), ServeError> {
         stop: stop.clone(),
     };
     let mut reign = tokio::spawn(reign.run());
+    let (wishes, wished) = mpsc::channel(usize::from(config.admin.max_clients));
+    let admin = rooms.admin(&setup.admin_socket(), address, wishes);
 
     let mut reload = Reload {
         arguments: setup.arguments,
@@ -110,14 +118,18 @@ pub async fn serve(setup: Setup, is_welcome: bool) -> Result<(), ServeError> {
         loaded: setup.loaded,
         level,
     };
+    let mut asked = Asking {
+        signals,
+        wished,
+        waiting: Vec::new(),
+    };
     let mut greeting = is_welcome.then_some((stages, api, token));
-    let asked = loop {
+    let level = loop {
         tokio::select! {
-            asked = signals.next() => match asked {
-                Asked::Reload => reload.run(),
+            asked = asked.next() => match asked {
+                Asked::Reload(reply) => answer(reply, reload.run(&rooms.fleet)),
                 Asked::Dump => rooms.dump(),
-                Asked::Nothing => {}
-                Asked::Stop | Asked::StopNow => break asked,
+                Asked::Stop(level) => break level.unwrap_or(StopLevel::Drain),
             },
             () = serving(&mut greeting) => greet(greeting.take()),
             // Unasked it ends only by what waiting cannot mend.
@@ -128,14 +140,90 @@ pub async fn serve(setup: Setup, is_welcome: bool) -> Result<(), ServeError> {
         }
     };
     info!("stopping");
-    let (levels, level) = watch::channel(StopLevel::Drain);
+    let before = rooms.fleet.snapshots();
+    let (levels, level) = watch::channel(level);
     stop.cancel();
-    tokio::select! {
-        stopped = rooms.stop(http, reign, level) => stopped?,
-        () = escalate(signals, asked, levels, config.supervision.stop_timeout) => {}
-    }
+    let left = tokio::select! {
+        left = rooms.stop(http, reign, level) => left?,
+        () = escalate(&mut asked, levels, config.supervision.stop_timeout) => Vec::new(),
+    };
+    farewell(asked, admin, admin::report(&before, &left)).await;
     info!("stopped");
     Ok(())
+}
+
+/// Tells everybody who waits for it how the workers have left, and the log.
+async fn farewell(asked: Asking, admin: Option<Admin>, report: Stopped) {
+    for Left {
+        tenant,
+        stored,
+        requeued,
+        exit,
+    } in &report.tenants
+    {
+        info!(tenant.id = %tenant, stored, requeued, exit,
+            "the worker of {tenant} has left: {stored} messages stored while it stopped");
+    }
+    let stored: u64 = report.tenants.iter().map(|left| left.stored).sum();
+    let requeued: u64 = report.tenants.iter().filter_map(|left| left.requeued).sum();
+    let workers = report.tenants.len();
+    info!(workers, stored, requeued, "all {workers} workers have left");
+    for waiting in asked.waiting {
+        // One that has left meanwhile has the log.
+        waiting.send(report.clone()).ok();
+    }
+    if let Some(admin) = admin {
+        admin.close().await;
+    }
+}
+
+fn answer(
+    reply: Option<oneshot::Sender<Result<Reloaded, String>>>,
+    outcome: Result<Reloaded, String>,
+) {
+    if let Some(reply) = reply {
+        reply.send(outcome).ok();
+    }
+}
+
+/// What is asked of the whole of jatis, by signals and by operators.
+struct Asking {
+    signals: Signals,
+    wished: mpsc::Receiver<Wish>,
+    /// Operators who wait for the end.
+    waiting: Vec<oneshot::Sender<Stopped>>,
+}
+
+enum Asked {
+    Reload(Option<oneshot::Sender<Result<Reloaded, String>>>),
+    Dump,
+    /// At least this hard; by a signal, harder each time.
+    Stop(Option<StopLevel>),
+}
+
+impl Asking {
+    /// The next that is to be done. Cancel-safe.
+    async fn next(&mut self) -> Asked {
+        loop {
+            let wish = tokio::select! {
+                signal = self.signals.next() => match signal {
+                    Signalled::Reload => return Asked::Reload(None),
+                    Signalled::Dump => return Asked::Dump,
+                    Signalled::Stop => return Asked::Stop(None),
+                    Signalled::StopNow => return Asked::Stop(Some(StopLevel::Immediate)),
+                    Signalled::Nothing => continue,
+                },
+                Some(wish) = self.wished.recv() => wish,
+            };
+            match wish {
+                Wish::Reload(reply) => return Asked::Reload(Some(reply)),
+                Wish::Stop(level, reply) => {
+                    self.waiting.push(reply);
+                    return Asked::Stop(Some(level));
+                }
+            }
+        }
+    }
 }
 
 /// Who may call, and a token for the greeting.
@@ -178,19 +266,15 @@ fn greet(greeting: Option<Greeting>) {
 }
 
 /// Hurries a stop each time it is asked for again, and ends it when its time is over. Never returns.
-async fn escalate(
-    mut signals: Signals,
-    first: Asked,
-    levels: watch::Sender<StopLevel>,
-    limit: Duration,
-) {
-    if first == Asked::StopNow {
-        levels.send_replace(StopLevel::Immediate);
-    }
+async fn escalate(asking: &mut Asking, levels: watch::Sender<StopLevel>, limit: Duration) {
     let mut deadline = std::pin::pin!(tokio::time::sleep(limit));
     loop {
         tokio::select! {
-            asked = signals.next() => levels.send_modify(|level| *level = harder(*level, asked)),
+            asked = asking.next() => match asked {
+                Asked::Stop(asked) => levels.send_modify(|level| *level = harder(*level, asked)),
+                Asked::Reload(reply) => answer(reply, Err("jatis is stopping".to_owned())),
+                Asked::Dump => {}
+            },
             () = &mut deadline, if !deadline.is_elapsed() => {
                 error!(?limit, "supervision.stop_timeout is over; the workers are killed");
                 levels.send_replace(StopLevel::Immediate);
@@ -199,15 +283,13 @@ async fn escalate(
     }
 }
 
-/// The level of a stop that was asked for once more.
-const fn harder(level: StopLevel, asked: Asked) -> StopLevel {
-    match (asked, level) {
-        (Asked::Stop, StopLevel::Drain) => StopLevel::Fast,
-        (Asked::StopNow, _) | (Asked::Stop, StopLevel::Fast | StopLevel::Immediate) => {
-            StopLevel::Immediate
-        }
-        (Asked::Reload | Asked::Dump | Asked::Nothing, level) => level,
-    }
+/// The level of a stop that was asked for once more: what was asked, or the next one.
+fn harder(level: StopLevel, asked: Option<StopLevel>) -> StopLevel {
+    let next = match level {
+        StopLevel::Drain => StopLevel::Fast,
+        StopLevel::Fast | StopLevel::Immediate => StopLevel::Immediate,
+    };
+    asked.map_or(next, |asked| level.max(asked))
 }
 
 /// The rooms of a running supervisor.
@@ -220,6 +302,7 @@ struct Rooms {
     stage: StageWatch,
     tenancy: Tenancy,
     messaging: Messaging,
+    chronicle: Arc<Chronicle>,
 }
 
 impl Rooms {
@@ -230,7 +313,8 @@ impl Rooms {
         let broker = broker(config, &metrics)?;
         let waiters = waiters(&config.messages);
         let memories = Arc::new(Memories::default());
-        let fleet = fleet(config, &metrics, &waiters, &mint, &memories)?;
+        let chronicle = Arc::new(Chronicle::new(config.admin.events));
+        let fleet = fleet(config, &metrics, &waiters, &mint, &memories, &chronicle)?;
         let directory = Arc::new(Directory::default());
         let tenancy = Tenancy {
             db: db.clone(),
@@ -268,6 +352,7 @@ impl Rooms {
             stage,
             tenancy,
             messaging,
+            chronicle,
         })
     }
 
@@ -302,6 +387,31 @@ impl Rooms {
         }
     }
 
+    /// The operator's door; without it jatis works too.
+    fn admin(&self, path: &Path, http: SocketAddr, wishes: mpsc::Sender<Wish>) -> Option<Admin> {
+        let desk = Desk {
+            tenancy: self.tenancy.clone(),
+            vitals: self.vitals(),
+            chronicle: Arc::clone(&self.chronicle),
+            stage: self.stage.clone(),
+            wishes,
+            since: Timestamp::now(),
+            http,
+            keys: self.config.admin.clone(),
+        };
+        match Admin::start(path, desk) {
+            Ok(admin) => Some(admin),
+            Err(error @ SocketError::Taken(_)) => {
+                warn!("operators' commands are not heard: {error}");
+                None
+            }
+            Err(error @ (SocketError::NoGroup(_) | SocketError::Io { .. })) => {
+                error!(error = %Chain(&error), "operators' commands are not heard");
+                None
+            }
+        }
+    }
+
     /// Writes what runs to the log.
     fn dump(&self) {
         for worker in self.fleet.snapshots() {
@@ -315,19 +425,19 @@ impl Rooms {
     /// Stops everything in order: requests end, workers drain, connections close, and the database
     /// is given free last.
     async fn stop(
-        self,
+        &self,
         http: JoinHandle<()>,
         reign: JoinHandle<Result<Option<Installation>, StoreError>>,
         level: watch::Receiver<StopLevel>,
-    ) -> Result<(), ServeError> {
+    ) -> Result<Vec<Snapshot>, ServeError> {
         http.await.map_err(ServeError::Fault)?;
         let hold = reign.await.map_err(ServeError::Fault)?;
-        self.fleet.stop_all(level).await;
+        let left = self.fleet.stop_all(level).await;
         self.broker.close().await;
         if let Some(hold) = hold? {
             hold.release().await?;
         }
-        Ok(())
+        Ok(left)
     }
 }
 
@@ -352,14 +462,19 @@ fn fleet(
     waiters: &Waiters,
     mint: &Arc<Mint>,
     memories: &Arc<Memories>,
+    chronicle: &Arc<Chronicle>,
 ) -> Result<Fleet, ServeError> {
     let (metrics, waiters, mint) = (metrics.clone(), waiters.clone(), Arc::clone(mint));
     let (recalled, remembered, moved) =
         (Arc::clone(memories), Arc::clone(memories), metrics.clone());
+    let chronicle = Arc::clone(chronicle);
     let hooks = Hooks {
         recall: Box::new(move |tenant| recalled.recall(tenant)),
         remember: Box::new(move |tenant, memory| remembered.remember(tenant, memory)),
-        moved: Box::new(move |transition| moved.observe_transition(transition.to)),
+        moved: Box::new(move |transition| {
+            moved.observe_transition(transition.to);
+            chronicle.note(transition);
+        }),
         stored: Box::new(move |ids| waiters.stored(ids)),
         progress: Box::new(move |tenant, progress| metrics.progress(tenant, progress)),
     };
@@ -395,11 +510,13 @@ mod tests {
     fn a_stop_asked_for_again_is_hurried() {
         use StopLevel::{Drain, Fast, Immediate};
         for (level, asked, expected) in [
-            (Drain, Asked::Stop, Fast),
-            (Fast, Asked::Stop, Immediate),
-            (Immediate, Asked::Stop, Immediate),
-            (Drain, Asked::StopNow, Immediate),
-            (Fast, Asked::Reload, Fast),
+            (Drain, None, Fast),
+            (Fast, None, Immediate),
+            (Immediate, None, Immediate),
+            (Drain, Some(Immediate), Immediate),
+            (Drain, Some(Drain), Drain),
+            (Fast, Some(Drain), Fast),
+            (Immediate, Some(Fast), Immediate),
         ] {
             assert_eq!(harder(level, asked), expected, "{level:?} {asked:?}");
         }

@@ -14,6 +14,7 @@ use jatis_shared::config::{
 use super::SourceArgs;
 
 const SYSTEM_FILE: &str = "/etc/jatis/config.yaml";
+const SYSTEM_RUN: &str = "/run/jatis";
 const SYSTEM_STATE: &str = "/var/lib/jatis";
 
 /// A configuration with what only the host knows of it.
@@ -75,6 +76,24 @@ pub fn setup(arguments: &SourceArgs, env: BTreeMap<String, String>) -> Result<Se
         file: path,
         state_dir,
     })
+}
+
+impl Setup {
+    /// The socket of operators' commands: `admin.socket`, else `admin.sock` in `$RUNTIME_DIRECTORY`,
+    /// in the unit's folder when the configuration is the host's, or in the state directory.
+    #[must_use]
+    pub fn admin_socket(&self) -> PathBuf {
+        let named = &self.loaded.config.admin.socket;
+        if !named.is_empty() {
+            return PathBuf::from(named);
+        }
+        let folder = match self.env.get("RUNTIME_DIRECTORY") {
+            Some(folder) => Path::new(folder),
+            None if self.file.as_deref() == Some(Path::new(SYSTEM_FILE)) => Path::new(SYSTEM_RUN),
+            None => &self.state_dir,
+        };
+        folder.join("admin.sock")
+    }
 }
 
 /// `--config`, else `JATIS_CONFIG`, else the first of the usual places where a file stands.

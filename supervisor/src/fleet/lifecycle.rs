@@ -105,6 +105,11 @@ impl Lifecycle {
         }
     }
 
+    /// Whether its process has its spec, and may be told something else.
+    pub(super) const fn has_spec(&self) -> bool {
+        self.state.has_process() && !matches!(self.state, State::Spawning { .. })
+    }
+
     /// What there is to remember of its crashes.
     pub(super) const fn crashes(&self) -> &Crashes {
         &self.crashes

@@ -146,6 +146,8 @@ struct Shared {
     hooks: Hooks,
     mint_floor: Box<dyn Fn() -> u64 + Send + Sync>,
     starts: Arc<Starts>,
+    /// What workers log: `log.level`, as it was read last.
+    log_filter: Mutex<String>,
     /// How many tenants there are.
     tenants: AtomicUsize,
 }
@@ -153,6 +155,9 @@ struct Shared {
 #[derive(Default)]
 struct Members {
     by_tenant: HashMap<TenantId, Member>,
+    /// By tenant that has no task just now: how its latest worker was when it left. One for each
+    /// tenant there is at most.
+    former: HashMap<TenantId, Snapshot>,
     /// No further member is taken in.
     closed: bool,
 }
@@ -180,6 +185,7 @@ impl Fleet {
         let keys = &settings.config.supervision;
         let spawner = Spawner::start(settings.worker_path.clone(), keys.starts_in_flight)?;
         let starts = Arc::new(Starts::new(keys));
+        let log_filter = Mutex::new(settings.config.log.level.clone());
         Ok(Self {
             inner: Arc::new(Inner {
                 shared: Arc::new(Shared {
@@ -187,6 +193,7 @@ impl Fleet {
                     hooks,
                     mint_floor: Box::new(mint_floor),
                     starts,
+                    log_filter,
                     tenants: AtomicUsize::new(0),
                 }),
                 members: Mutex::default(),
@@ -221,6 +228,7 @@ impl Fleet {
             return;
         }
         let last = known.map(|member| member.snapshots.borrow().clone());
+        let last = last.or_else(|| members.former.remove(&desired.tenant));
         if let Some(last) = last
             .as_ref()
             .filter(|last| last.state != StateName::Stopped)
@@ -243,10 +251,10 @@ impl Fleet {
             paused: desired.paused,
             insisted: 0,
             released: 0,
+            relogged: 0,
             stop: None,
         });
-        let last_tick = last.map_or(0, |last| last.last_tick);
-        let record = Record::new(desired.tenant, desired.number, last_tick, Timestamp::now());
+        let record = Record::new(desired.tenant, desired.number, last, Timestamp::now());
         let starts = last.map_or(0, |last| last.generation + 1);
         let shared = Arc::clone(&self.inner.shared);
         let caretaker = Caretaker::new(shared, spawner, receiver, record, starts);
@@ -301,6 +309,14 @@ impl Fleet {
         };
         member.orders.send_modify(|order| order.released += 1);
         true
+    }
+
+    /// Has every worker log by this filter, which is known to be one, and all that come.
+    pub fn log_at(&self, filter: &str) {
+        filter.clone_into(&mut self.inner.shared.log_filter());
+        for member in self.inner.members().by_tenant.values() {
+            member.orders.send_modify(|order| order.relogged += 1);
+        }
     }
 
     /// How many tenants' workers have crashed of late, while that are so many that the cause must
@@ -363,12 +379,29 @@ impl Fleet {
         Some(last)
     }
 
+    /// Forgets a tenant that is no more.
+    pub fn forget(&self, tenant: TenantId) {
+        self.inner.members().former.remove(&tenant);
+    }
+
+    /// Waits until the tenant's worker is where it stays, consuming or paused, or
+    /// `supervision.ready_timeout` is over.
+    ///
+    /// Cancel-safe.
+    pub async fn settled(&self, tenant: TenantId) {
+        let patience = self.inner.shared.settings.config.supervision.ready_timeout;
+        let is_there =
+            |last: &Snapshot| matches!(last.state, StateName::Running | StateName::Paused);
+        self.wait(tenant, patience, is_there).await;
+    }
+
     /// Stops all workers at once, and takes in no more. A level that rises meanwhile hurries it.
-    /// Returns when every process is reaped and the thread that starts them is gone.
+    /// Returns how each was when it left, when every process is reaped and the thread that starts them is gone.
     ///
     /// Cancel-safe: the stop goes on, and can be waited for again.
-    pub async fn stop_all(&self, mut levels: watch::Receiver<StopLevel>) {
+    pub async fn stop_all(&self, mut levels: watch::Receiver<StopLevel>) -> Vec<Snapshot> {
         self.inner.members().closed = true;
+        let leaving = self.tenants();
         self.inner.tasks.close();
         let mut may_rise = true;
         while !self.inner.tasks.is_empty() {
@@ -380,14 +413,16 @@ impl Fleet {
             }
         }
         let spawner = self.inner.spawner().take();
-        let Some((spawner, thread)) = spawner else {
-            return;
-        };
-        drop(spawner);
-        match tokio::task::spawn_blocking(|| thread.join()).await {
-            Ok(Ok(())) => debug!("every worker is stopped"),
-            Ok(Err(_)) | Err(_) => error!("the thread that starts processes had panicked"),
+        if let Some((spawner, thread)) = spawner {
+            drop(spawner);
+            match tokio::task::spawn_blocking(|| thread.join()).await {
+                Ok(Ok(())) => debug!("every worker is stopped"),
+                Ok(Err(_)) | Err(_) => error!("the thread that starts processes had panicked"),
+            }
         }
+        let former = &self.inner.members().former;
+        let left = leaving.iter().filter_map(|tenant| former.get(tenant));
+        left.cloned().collect()
     }
 
     /// A tenant's worker as it is now; `None` for a tenant that is not known.
@@ -418,6 +453,14 @@ impl Fleet {
     #[must_use]
     pub fn tenants(&self) -> Vec<TenantId> {
         self.inner.members().by_tenant.keys().copied().collect()
+    }
+}
+
+impl Shared {
+    fn log_filter(&self) -> MutexGuard<'_, String> {
+        self.log_filter
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -456,8 +499,11 @@ impl Inner {
     fn forget(&self, tenant: TenantId) {
         let mut members = self.members();
         let is_over = |member: &Member| member.orders.is_closed();
-        if members.by_tenant.get(&tenant).is_some_and(is_over) {
-            members.by_tenant.remove(&tenant);
+        if members.by_tenant.get(&tenant).is_some_and(is_over)
+            && let Some(member) = members.by_tenant.remove(&tenant)
+        {
+            let last = member.snapshots.borrow().clone();
+            members.former.insert(tenant, last);
             self.count(&members);
         }
     }

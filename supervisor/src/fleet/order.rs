@@ -28,6 +28,8 @@ pub(super) struct Order {
     pub(super) insisted: u64,
     /// How often a person has released it.
     pub(super) released: u64,
+    /// How often the filter of the log has changed.
+    pub(super) relogged: u64,
     /// Once there, it never goes and never softens.
     pub(super) stop: Option<StopLevel>,
 }

@@ -27,6 +27,10 @@ pub(super) struct Record {
     /// The latest tick any of the tenant's workers minted at.
     pub(super) last_tick: u64,
     last_exit: Option<Ending>,
+    /// Messages stored by all the tenant's workers, in this supervisor's life.
+    stored: u64,
+    /// Deliveries the latest worker gave back when it drained.
+    pub(super) requeued: Option<u64>,
     /// When the present state was entered.
     pub(super) since: Timestamp,
 }
@@ -35,7 +39,7 @@ impl Record {
     pub(super) fn new(
         tenant: TenantId,
         number: TenantNumber,
-        last_tick: u64,
+        former: Option<&Snapshot>,
         now: Timestamp,
     ) -> Self {
         Self {
@@ -43,8 +47,10 @@ impl Record {
             number,
             pid: None,
             heartbeat: Heartbeat::default(),
-            last_tick,
+            last_tick: former.map_or(0, |former| former.last_tick),
             last_exit: None,
+            stored: former.map_or(0, |former| former.stored),
+            requeued: None,
             since: now,
         }
     }
@@ -57,6 +63,7 @@ impl Record {
             retried: heartbeat.retried.saturating_sub(self.heartbeat.retried),
         };
         self.last_tick = self.last_tick.max(heartbeat.last_tick);
+        self.stored += progress.stored;
         self.heartbeat = heartbeat;
         progress
     }
@@ -98,6 +105,8 @@ impl Record {
             oldest_busy: Duration::from_millis(self.heartbeat.oldest_busy_ms),
             unacked: self.heartbeat.unacked,
             in_flight: self.heartbeat.in_flight,
+            stored: self.stored,
+            requeued: self.requeued,
             last_tick: self.last_tick,
             last_exit: self.last_exit.map(|ending| ending.to_string()),
             left_in_order: self

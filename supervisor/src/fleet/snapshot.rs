@@ -20,6 +20,22 @@ pub enum Status {
     Deleting,
 }
 
+impl Status {
+    /// As it stands in answers.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Backoff => "backoff",
+            Self::Paused => "paused",
+            Self::Draining => "draining",
+            Self::Failed => "failed",
+            Self::Deleting => "deleting",
+        }
+    }
+}
+
 /// The state of a worker's lifecycle, without its data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StateName {
@@ -134,6 +150,11 @@ pub struct Snapshot {
     pub unacked: u64,
     /// Messages in those deliveries.
     pub in_flight: u64,
+    /// Messages stored by all its workers, in this supervisor's life: short of what a killed one
+    /// did after its last heartbeat.
+    pub stored: u64,
+    /// Deliveries its latest worker gave back when it drained.
+    pub requeued: Option<u64>,
     /// The latest tick that any worker of this tenant minted at, in this supervisor's life.
     pub last_tick: u64,
     /// How the latest process ended, in words: "exit 75 (orphaned)", "signal 9 (SIGKILL)".

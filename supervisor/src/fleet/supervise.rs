@@ -15,7 +15,10 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use jatis_shared::control::{Command, Probation, Spec};
+use jatis_shared::{
+    config::Log,
+    control::{Command, Probation, Spec},
+};
 use jiff::Timestamp;
 use rustix::process::Signal;
 use tokio::{
@@ -51,6 +54,8 @@ pub(super) struct Caretaker {
     insisted: u64,
     /// As of the latest order taken in.
     released: u64,
+    /// As of the latest order taken in.
+    relogged: u64,
     lifecycle: Lifecycle,
     suspects: Suspects,
     record: Record,
@@ -78,6 +83,7 @@ impl Caretaker {
             paused,
             insisted,
             released,
+            relogged,
             ..
         } = *orders.borrow();
         let policy = shared.settings.config.as_ref().into();
@@ -92,6 +98,7 @@ impl Caretaker {
             },
             suspects: Suspects::remembered(memory.suspects),
             released,
+            relogged,
             lifecycle,
             shared,
             spawner,
@@ -146,6 +153,14 @@ impl Caretaker {
         self.insisted = order.insisted;
         let released = order.released != self.released;
         self.released = order.released;
+        if std::mem::replace(&mut self.relogged, order.relogged) != order.relogged
+            && self.lifecycle.has_spec()
+        {
+            let filter = self.shared.log_filter().clone();
+            if let Some(misbehaved) = self.send(Command::Log { filter }) {
+                return misbehaved;
+            }
+        }
         match order.stop {
             Some(level) => Event::Stop(level),
             None if released => Event::Released,
@@ -307,6 +322,7 @@ impl Caretaker {
             Ok(worker) => {
                 self.shared.starts.succeeded();
                 self.record.pid = Some(worker.pid());
+                self.record.requeued = None;
                 self.worker = Some(worker);
                 return Event::Spawned;
             }
@@ -350,7 +366,10 @@ impl Caretaker {
             rabbitmq: config.rabbitmq.clone(),
             database: config.database.clone(),
             worker: config.worker.clone(),
-            log: config.log.clone(),
+            log: Log {
+                level: self.shared.log_filter().clone(),
+                ..config.log.clone()
+            },
         }
     }
 

@@ -16,7 +16,7 @@ use super::{
     tenant_view::TenantView,
     tenants::{MAX_NAME_CHARS, NewTenantBody, located},
 };
-use crate::tenancy::{Change, Upserted};
+use crate::tenancy::{Change, Upserted, Wanted};
 
 /// What is to be different; what is absent stays as it is.
 #[derive(Serialize, JsonSchema)]
@@ -99,7 +99,7 @@ fn upsert(body: &[u8], tenant: TenantId, max_workers: u16) -> Result<Change, Pro
     let change = Change {
         name: fields.text("name", 1..=MAX_NAME_CHARS),
         workers: fields.number("workers", 1..=max_workers),
-        paused: None,
+        wanted: None,
     };
     fields.finish()?;
     Ok(change)
@@ -149,7 +149,7 @@ fn patch(body: &[u8], max_workers: u16) -> Result<Change, Problem> {
     let change = Change {
         name: fields.text("name", 1..=MAX_NAME_CHARS),
         workers: fields.number("workers", 1..=max_workers),
-        paused: fields.flag("paused"),
+        wanted: fields.flag("paused").map(wanted),
     };
     fields.finish()?;
     Ok(change)
@@ -225,9 +225,17 @@ impl Endpoint for Resume {
     }
 }
 
+fn wanted(paused: bool) -> Wanted {
+    if paused {
+        Wanted::Paused
+    } else {
+        Wanted::Active
+    }
+}
+
 fn paused(paused: bool) -> Change {
     Change {
-        paused: Some(paused),
+        wanted: Some(wanted(paused)),
         ..Change::default()
     }
 }
@@ -254,9 +262,12 @@ mod tests {
             ("{}", Ok((None, None, None))),
             (
                 r#"{"name": "a", "workers": 8, "paused": true}"#,
-                Ok((Some("a"), Some(8), Some(true))),
+                Ok((Some("a"), Some(8), Some(Wanted::Paused))),
             ),
-            (r#"{"paused": false}"#, Ok((None, None, Some(false)))),
+            (
+                r#"{"paused": false}"#,
+                Ok((None, None, Some(Wanted::Active))),
+            ),
             (
                 r#"{"name": null, "workers": null, "paused": null}"#,
                 Err(vec!["/name", "/workers", "/paused"]),
@@ -279,7 +290,7 @@ mod tests {
             let found = patch(body.as_bytes(), 8);
             let found = found
                 .as_ref()
-                .map(|change| (change.name.as_deref(), change.workers, change.paused))
+                .map(|change| (change.name.as_deref(), change.workers, change.wanted))
                 .map_err(pointers);
             assert_eq!(
                 found,

@@ -239,7 +239,9 @@ impl Messaging {
         let entered = self.directory.enter(tenant);
         let (known, passage) = entered.ok_or(Error::TenantNotFound(tenant))?;
         match known.state {
-            TenantState::Active | TenantState::Paused => Ok((known, passage)),
+            TenantState::Active | TenantState::Paused | TenantState::Stopped => {
+                Ok((known, passage))
+            }
             TenantState::Draining | TenantState::Deleting => Err(Error::TenantGone(tenant)),
             TenantState::Dropping => Err(Error::TenantNotFound(tenant)),
         }

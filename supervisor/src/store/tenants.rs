@@ -122,20 +122,41 @@ pub fn all(client: &mut Client) -> Result<Vec<TenantRow>, StoreError> {
         .collect()
 }
 
+/// What may be wanted of a tenant that stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// That its messages are stored.
+    Active,
+    /// That its worker consumes nothing.
+    Paused,
+    /// That it has no worker.
+    Stopped,
+}
+
+impl Wanted {
+    const fn state(self) -> TenantState {
+        match self {
+            Self::Active => TenantState::Active,
+            Self::Paused => TenantState::Paused,
+            Self::Stopped => TenantState::Stopped,
+        }
+    }
+}
+
 /// What shall be different of a tenant; what is absent stays.
 #[derive(Debug, Clone, Default)]
 pub struct NewValues {
     pub name: Option<String>,
     /// Pool threads wanted.
     pub workers: Option<u16>,
-    pub paused: Option<bool>,
+    pub wanted: Option<Wanted>,
 }
 
 const CHANGE: &str = "
     WITH changed AS (
         UPDATE tenants
         SET name = coalesce($2, name), state = coalesce($3, state), updated_at = now()
-        WHERE id = $1 AND state IN ('active', 'paused')
+        WHERE id = $1 AND state IN ('active', 'paused', 'stopped')
         RETURNING *
     ), config AS (
         UPDATE tenant_configs
@@ -156,13 +177,7 @@ pub fn change(
     id: TenantId,
     new: &NewValues,
 ) -> Result<Option<TenantRow>, StoreError> {
-    let state = new.paused.map(|paused| {
-        if paused {
-            TenantState::Paused.as_str()
-        } else {
-            TenantState::Active.as_str()
-        }
-    });
+    let state = new.wanted.map(|wanted| wanted.state().as_str());
     client
         .query_typed_opt(
             CHANGE,
@@ -181,12 +196,12 @@ pub fn change(
 const MARK_DRAINING: &str = "
     UPDATE tenants
     SET state = 'draining', updated_at = now()
-    WHERE id = $1 AND state IN ('active', 'paused')";
+    WHERE id = $1 AND state IN ('active', 'paused', 'stopped')";
 
 const MARK_DELETING: &str = "
     UPDATE tenants
     SET state = 'deleting', updated_at = now()
-    WHERE id = $1 AND state IN ('active', 'paused', 'draining')";
+    WHERE id = $1 AND state IN ('active', 'paused', 'stopped', 'draining')";
 
 /// Begins a deletion that stores first what is queued: from here on the tenant takes no messages.
 /// Gives the tenant as it is now, which may be `deleting` already; `None` when there is none.

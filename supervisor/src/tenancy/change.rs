@@ -4,7 +4,7 @@
 //! the worker's word with the tenant's turn in hand, so that changes are answered in the order in
 //! which they took effect.
 
-use jatis_shared::ids::TenantId;
+use jatis_shared::{ids::TenantId, schema::TenantState};
 use tokio::sync::OwnedMutexGuard;
 use tracing::info;
 
@@ -64,7 +64,7 @@ impl Tenancy {
     }
 
     /// Changes a tenant, or makes it if there is none. Of several at once that find none, one makes
-    /// it. `paused` is for tenants that are there.
+    /// it. `wanted` is for tenants that are there.
     ///
     /// # Errors
     /// As [`create`](Self::create) and [`update`](Self::update).
@@ -120,12 +120,12 @@ impl Tenancy {
         let Change {
             name,
             workers,
-            paused,
+            wanted,
         } = change;
         let new = NewValues {
             name,
             workers,
-            paused,
+            wanted,
         };
         let changed = self
             .db
@@ -139,7 +139,9 @@ impl Tenancy {
             "tenant {id} changed");
         self.directory.set(known);
         let desired = self.desired(known);
-        let told = match (workers, paused) {
+        let told = match (workers, wanted) {
+            // What changes of it takes effect when it is started.
+            _ if known.state == TenantState::Stopped => None,
             (Some(_), _) => {
                 self.fleet.resize(desired);
                 Some(desired)

@@ -89,6 +89,10 @@ impl Tenancy {
         };
         let outcome = match known.state {
             TenantState::Active | TenantState::Paused => self.keep(known).await,
+            TenantState::Stopped => {
+                self.fleet.stop(id).await;
+                Ok(())
+            }
             TenantState::Draining | TenantState::Deleting => {
                 drop(self.depart(id));
                 Ok(())

@@ -154,7 +154,10 @@ impl Tenancy {
             match known.state {
                 TenantState::Draining => self.drain(known, charge).await?,
                 TenantState::Deleting => return self.remove(known).await.map(Some),
-                TenantState::Active | TenantState::Paused | TenantState::Dropping => break,
+                TenantState::Active
+                | TenantState::Paused
+                | TenantState::Stopped
+                | TenantState::Dropping => break,
             }
         }
         Ok(None)
@@ -251,6 +254,7 @@ impl Tenancy {
     async fn remove(&self, known: Known) -> Result<Deleted, Error> {
         let id = known.id;
         self.fleet.stop(id).await;
+        self.fleet.forget(id);
         let turn = self.progress.turn_of(id);
         let _turn = turn.lock().await;
         self.progress.undeclared(id);

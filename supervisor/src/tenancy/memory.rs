@@ -55,6 +55,11 @@ impl Memories {
         self.news.notify_one();
     }
 
+    /// Holds nothing against a tenant any more.
+    pub fn pardon(&self, tenant: TenantId) {
+        self.remember(tenant, Memory::default());
+    }
+
     /// Forgets a tenant that is no more.
     pub fn forget(&self, tenant: TenantId) {
         let mut inner = self.lock();

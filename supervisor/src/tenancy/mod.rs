@@ -25,10 +25,11 @@ use crate::{
     },
 };
 
-pub use crate::fleet::Status;
+pub use crate::{fleet::Status, store::tenants::Wanted};
 pub use converge::Progress;
 pub use departure::Departures;
 pub use depths::Depths;
+pub use halt::Outcome;
 pub use memory::Memories;
 pub use statistics::Statistics;
 pub use tasks::Tasks;
@@ -41,6 +42,7 @@ mod change;
 mod converge;
 mod departure;
 mod depths;
+mod halt;
 mod memory;
 mod statistics;
 mod tasks;
@@ -212,14 +214,7 @@ impl Tenancy {
         // What publishing goes by: to a tenant that is shown to leave, nobody can publish any more.
         let known = self.directory.get(row.id);
         let state = known.map_or(row.state, |known| known.state);
-        let status = match state {
-            TenantState::Active | TenantState::Paused => self
-                .fleet
-                .snapshot(row.id)
-                .map_or(Status::Starting, |snapshot| snapshot.status()),
-            TenantState::Draining => Status::Draining,
-            TenantState::Deleting | TenantState::Dropping => Status::Deleting,
-        };
+        let status = self.status_of(state, self.fleet.snapshot(row.id).as_ref());
         let TenantRow {
             id,
             name,

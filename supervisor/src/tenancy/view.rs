@@ -6,6 +6,7 @@ use jatis_shared::{
 };
 use jiff::Timestamp;
 
+use super::Wanted;
 use crate::fleet::Status;
 
 /// A request for a new tenant. At least one of `id` and `name` is given; `http` checks that, and
@@ -81,7 +82,7 @@ pub struct Change {
     pub name: Option<String>,
     pub workers: Option<u16>,
     /// Whether its messages shall wait in the queue.
-    pub paused: Option<bool>,
+    pub wanted: Option<Wanted>,
 }
 
 /// A tenant that was made if there was none.

@@ -491,7 +491,7 @@ impl Database {
     /// Tenants that are being deleted.
     pub(crate) async fn tenants_leaving(&self) -> i64 {
         const LEAVING: &str =
-            "SELECT count(*) FROM tenants WHERE state NOT IN ('active', 'paused')";
+            "SELECT count(*) FROM tenants WHERE state NOT IN ('active', 'paused', 'stopped')";
         self.session
             .run(|client| client.query_one(LEAVING, &[]))
             .await

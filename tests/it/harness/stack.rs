@@ -91,6 +91,23 @@ impl Stack {
         self.invocation.run(verb, arguments)
     }
 
+    /// The same, while the test's own servers and proxies go on.
+    pub(crate) async fn operate(&self, verb: &'static str, arguments: &[&str]) -> Ran {
+        let invocation = self.invocation.clone();
+        let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+        let run = move || {
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            invocation.run(verb, &arguments)
+        };
+        let ran = tokio::task::spawn_blocking(run).await;
+        ran.expect("running a program does not panic")
+    }
+
+    /// How its programs are called.
+    pub(crate) const fn invocation(&self) -> &Invocation {
+        &self.invocation
+    }
+
     /// The name and the address of a further database: the test may make it, the stack takes it
     /// away again.
     pub(crate) fn spare_database(&self) -> (String, String) {
@@ -130,6 +147,18 @@ impl Stack {
         assert_eq!(status.code(), Some(0), "SIGTERM must end it well: {status}");
         assert_gone(&workers);
         self.workers_seen.extend(workers);
+    }
+
+    /// `jatis drain`; waits for the end, which must be clean, and gives what it told.
+    pub(crate) async fn drain(&mut self) -> Ran {
+        let workers = self.supervisor().workers();
+        let ran = self.operate("drain", &["--json"]).await.expect(0);
+        let supervisor = self.supervisors.last_mut().expect("one was started");
+        let status = supervisor.ended().await;
+        assert_eq!(status.code(), Some(0), "a drain must end it well: {status}");
+        assert_gone(&workers);
+        self.workers_seen.extend(workers);
+        ran
     }
 
     /// SIGKILL; its workers, which are to end by themselves.

@@ -77,6 +77,7 @@ impl Caretaker {
                     "the worker of {tenant} reports a fault");
             }
             Event::Drained { requeued } => {
+                self.record.requeued = Some(requeued);
                 debug!(tenant.id = %tenant, generation, requeued, "the worker of {tenant} drained");
             }
             Event::Begin { suspect, alone } => {

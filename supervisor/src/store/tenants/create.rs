@@ -155,7 +155,7 @@ fn taken(transaction: &mut Transaction<'_>, id: TenantId) -> Result<Creation, St
         .and_then(|row| row.try_get(0))
         .map_err(StoreError::sql("read the tenant that has the id"))?;
     Ok(match state(&word)? {
-        TenantState::Active | TenantState::Paused => Creation::Exists,
+        TenantState::Active | TenantState::Paused | TenantState::Stopped => Creation::Exists,
         TenantState::Draining | TenantState::Deleting | TenantState::Dropping => Creation::Leaving,
     })
 }
