@@ -16,6 +16,7 @@ pub mod directory;
 pub mod error;
 pub mod fleet;
 pub mod http;
+pub mod manager;
 pub mod messaging;
 pub mod metrics;
 pub mod random;

@@ -150,6 +150,7 @@ impl Reign {
             self.tenancy.tasks.run(&over),
             self.sweeper.run(&over),
             self.remember(&over),
+            self.tenancy.follow_signals(&over),
         );
     }
 

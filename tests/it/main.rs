@@ -71,6 +71,8 @@ mod resize;
 #[cfg(test)]
 mod second_supervisor;
 #[cfg(test)]
+mod service_manager;
+mod signals;
 mod statistics;
 #[cfg(test)]
 mod swagger;

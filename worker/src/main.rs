@@ -31,6 +31,7 @@ mod link;
 mod message;
 mod notices;
 mod obey;
+mod orphan;
 mod params;
 mod pause;
 mod pipeline;
@@ -77,7 +78,9 @@ fn try_main() -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start the reactor")?;
-    let exit = runtime.block_on(start::work(socket));
+    let patience = orphan::Patience::default();
+    orphan::watch(&socket, patience.clone()).context("cannot watch for the supervisor's end")?;
+    let exit = runtime.block_on(start::work(socket, &patience));
     // Name lookups of the AMQP library may hang; nobody waits for them.
     runtime.shutdown_background();
     Ok(exit?)

@@ -18,6 +18,7 @@ use crate::{
     consume::Intake,
     control::{self, Commands, Outbox},
     insert::Writer,
+    orphan::Patience,
     pipeline::Pipeline,
     pool::Pool,
     run::{Broken, Reactor, State},
@@ -44,7 +45,7 @@ pub(crate) enum StartError {
 ///
 /// # Errors
 /// When it could not begin, or broke. Every other end is told by the code.
-pub(crate) async fn work(socket: OwnedFd) -> Result<ExitCode, StartError> {
+pub(crate) async fn work(socket: OwnedFd, patience: &Patience) -> Result<ExitCode, StartError> {
     let mut signals = Signals::install().map_err(StartError::Signals)?;
     let (mut commands, mut outbox) = control::open_socket(socket).map_err(StartError::Socket)?;
     outbox.tell(Event::Hello {
@@ -57,6 +58,7 @@ pub(crate) async fn work(socket: OwnedFd) -> Result<ExitCode, StartError> {
         Ok(spec) => spec,
         Err(exit) => return Ok(exit),
     };
+    patience.drains(spec.orphan_timeout);
     match confine() {
         Ok(report) => outbox.tell(Event::Confined(report)),
         Err(error) => {

@@ -58,6 +58,8 @@ pub enum Wish {
     Reload(oneshot::Sender<Result<Reloaded, String>>),
     /// End, at least this hard, and say how.
     Stop(StopLevel, oneshot::Sender<Stopped>),
+    /// Answer, and so prove to be alive.
+    Ping(oneshot::Sender<()>),
 }
 
 /// What the answers are made from.

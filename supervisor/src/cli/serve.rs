@@ -40,14 +40,15 @@ use crate::{
     directory::Directory,
     fleet::{Fleet, Hooks, Settings, Snapshot, StopLevel},
     http::{App, Auth, BindError, Role, Server, TokenError, mint},
+    manager::{self, Manager},
     messaging::{Messaging, Waiters},
     metrics::Metrics,
     reign::Reign,
-    signals::{Asked as Signalled, Signals},
+    signals::{self, Signals},
     stage::{Stage, StageWatch},
     store::{Db, Janitor, StoreError, installation::Installation},
     sweeper::Sweeper,
-    tenancy::{Departures, Depths, Memories, Progress, Tasks, Tenancy},
+    tenancy::{Departures, Depths, Memories, Progress, Signalled, Tasks, Tenancy},
     vitals::Vitals,
 };
 
@@ -110,6 +111,9 @@ pub async fn serve(setup: Setup, is_welcome: bool) -> Result<(), ServeError> {
     };
     let mut reign = tokio::spawn(reign.run());
     let (wishes, wished) = mpsc::channel(usize::from(config.admin.max_clients));
+    let manager = Manager::new(rooms.stage.clone(), rooms.fleet.clone(), wishes.clone());
+    let listens = setup.env.contains_key("NOTIFY_SOCKET");
+    let _manager = AbortOnDrop(tokio::spawn(manager.run(listens)));
     let admin = rooms.admin(&setup.admin_socket(), address, wishes);
 
     let mut reload = Reload {
@@ -127,7 +131,12 @@ pub async fn serve(setup: Setup, is_welcome: bool) -> Result<(), ServeError> {
     let level = loop {
         tokio::select! {
             asked = asked.next() => match asked {
-                Asked::Reload(reply) => answer(reply, reload.run(&rooms.fleet)),
+                Asked::Reload(reply) => {
+                    manager::reloading();
+                    let outcome = reload.run(&rooms.fleet);
+                    manager::reloaded();
+                    answer(reply, outcome);
+                }
                 Asked::Dump => rooms.dump(),
                 Asked::Stop(level) => break level.unwrap_or(StopLevel::Drain),
             },
@@ -140,6 +149,7 @@ pub async fn serve(setup: Setup, is_welcome: bool) -> Result<(), ServeError> {
         }
     };
     info!("stopping");
+    manager::stopping();
     let before = rooms.fleet.snapshots();
     let (levels, level) = watch::channel(level);
     stop.cancel();
@@ -150,6 +160,15 @@ pub async fn serve(setup: Setup, is_welcome: bool) -> Result<(), ServeError> {
     farewell(asked, admin, admin::report(&before, &left)).await;
     info!("stopped");
     Ok(())
+}
+
+/// A task that ends with its owner.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// Tells everybody who waits for it how the workers have left, and the log.
@@ -207,16 +226,18 @@ impl Asking {
         loop {
             let wish = tokio::select! {
                 signal = self.signals.next() => match signal {
-                    Signalled::Reload => return Asked::Reload(None),
-                    Signalled::Dump => return Asked::Dump,
-                    Signalled::Stop => return Asked::Stop(None),
-                    Signalled::StopNow => return Asked::Stop(Some(StopLevel::Immediate)),
-                    Signalled::Nothing => continue,
+                    signals::Asked::Reload => return Asked::Reload(None),
+                    signals::Asked::Dump => return Asked::Dump,
+                    signals::Asked::Stop => return Asked::Stop(None),
+                    signals::Asked::StopNow => return Asked::Stop(Some(StopLevel::Immediate)),
+                    signals::Asked::Nothing => continue,
                 },
                 Some(wish) = self.wished.recv() => wish,
             };
             match wish {
                 Wish::Reload(reply) => return Asked::Reload(Some(reply)),
+                // Whoever asked has given up.
+                Wish::Ping(reply) => reply.send(()).unwrap_or_default(),
                 Wish::Stop(level, reply) => {
                     self.waiting.push(reply);
                     return Asked::Stop(Some(level));
@@ -271,7 +292,10 @@ async fn escalate(asking: &mut Asking, levels: watch::Sender<StopLevel>, limit: 
     loop {
         tokio::select! {
             asked = asking.next() => match asked {
-                Asked::Stop(asked) => levels.send_modify(|level| *level = harder(*level, asked)),
+                Asked::Stop(asked) => levels.send_modify(|level| {
+                    *level = harder(*level, asked);
+                    info!(?level, "the stop is hurried");
+                }),
                 Asked::Reload(reply) => answer(reply, Err("jatis is stopping".to_owned())),
                 Asked::Dump => {}
             },
@@ -314,7 +338,9 @@ impl Rooms {
         let waiters = waiters(&config.messages);
         let memories = Arc::new(Memories::default());
         let chronicle = Arc::new(Chronicle::new(config.admin.events));
-        let fleet = fleet(config, &metrics, &waiters, &mint, &memories, &chronicle)?;
+        let signalled = Arc::new(Signalled::default());
+        let hooks = hooks(&metrics, &waiters, &memories, &signalled, &chronicle);
+        let fleet = fleet(config, hooks, &mint)?;
         let directory = Arc::new(Directory::default());
         let tenancy = Tenancy {
             db: db.clone(),
@@ -323,6 +349,7 @@ impl Rooms {
             directory: Arc::clone(&directory),
             depths: Arc::new(Depths::default()),
             memories,
+            signalled,
             janitor,
             metrics: metrics.clone(),
             waiters: waiters.clone(),
@@ -456,28 +483,32 @@ fn broker(config: &Config, metrics: &Metrics) -> Result<Broker, ConnectError> {
     Broker::start(&config.rabbitmq, config.messages.publish_timeout, published)
 }
 
-fn fleet(
-    config: &Arc<Config>,
+/// Whom the fleet tells and asks.
+fn hooks(
     metrics: &Metrics,
     waiters: &Waiters,
-    mint: &Arc<Mint>,
     memories: &Arc<Memories>,
+    signalled: &Arc<Signalled>,
     chronicle: &Arc<Chronicle>,
-) -> Result<Fleet, ServeError> {
-    let (metrics, waiters, mint) = (metrics.clone(), waiters.clone(), Arc::clone(mint));
-    let (recalled, remembered, moved) =
-        (Arc::clone(memories), Arc::clone(memories), metrics.clone());
-    let chronicle = Arc::clone(chronicle);
-    let hooks = Hooks {
+) -> Hooks {
+    let (recalled, remembered) = (Arc::clone(memories), Arc::clone(memories));
+    let (signalled, chronicle) = (Arc::clone(signalled), Arc::clone(chronicle));
+    let (waiters, processed, moved) = (waiters.clone(), metrics.clone(), metrics.clone());
+    Hooks {
         recall: Box::new(move |tenant| recalled.recall(tenant)),
         remember: Box::new(move |tenant, memory| remembered.remember(tenant, memory)),
+        signalled: Box::new(move |tenant, threads| signalled.note(tenant, threads)),
         moved: Box::new(move |transition| {
             moved.observe_transition(transition.to);
             chronicle.note(transition);
         }),
         stored: Box::new(move |ids| waiters.stored(ids)),
-        progress: Box::new(move |tenant, progress| metrics.progress(tenant, progress)),
-    };
+        progress: Box::new(move |tenant, progress| processed.progress(tenant, progress)),
+    }
+}
+
+fn fleet(config: &Arc<Config>, hooks: Hooks, mint: &Arc<Mint>) -> Result<Fleet, ServeError> {
+    let mint = Arc::clone(mint);
     let worker_path = worker_path(config)?;
     let settings = Settings {
         config: Arc::clone(config),

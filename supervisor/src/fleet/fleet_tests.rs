@@ -70,6 +70,7 @@ impl Troupe {
         let hooks = Hooks {
             recall: Box::new(|_tenant| Memory::default()),
             remember: Box::new(|_tenant, _memory| {}),
+            signalled: Box::new(|_tenant, _threads| {}),
             moved: Box::new(|_transition| {}),
             stored: Box::new(move |ids| heard.lock().expect("no panic").extend_from_slice(ids)),
             progress: Box::new(move |_tenant, more| {

@@ -116,6 +116,8 @@ pub struct Hooks {
     pub recall: Box<dyn Fn(TenantId) -> Memory + Send + Sync>,
     /// What must be remembered of it from now on.
     pub remember: Box<dyn Fn(TenantId, Memory) + Send + Sync>,
+    /// A worker has so many threads now, because somebody sent it a signal.
+    pub signalled: Box<dyn Fn(TenantId, u16) + Send + Sync>,
     /// A worker's state has changed.
     pub moved: Box<dyn Fn(&Transition) + Send + Sync>,
     /// Messages that are in their table now.
@@ -311,6 +313,30 @@ impl Fleet {
         true
     }
 
+    /// Waits until the thread that starts processes has answered, and the task of one tenant, the
+    /// `nth` of them in turn, has looked about. False when the thread is gone, but in a fleet that
+    /// is stopped.
+    ///
+    /// Cancel-safe.
+    pub async fn roll_call(&self, nth: usize) -> bool {
+        let spawner = self
+            .inner
+            .spawner()
+            .as_ref()
+            .map(|(spawner, _)| spawner.clone());
+        if let Some(spawner) = spawner
+            && !spawner.answers().await
+        {
+            return false;
+        }
+        let called = self.inner.call(nth);
+        if let Some(mut snapshots) = called {
+            // One that has ended meanwhile has answered as well.
+            snapshots.changed().await.unwrap_or_default();
+        }
+        true
+    }
+
     /// Has every worker log by this filter, which is known to be one, and all that come.
     pub fn log_at(&self, filter: &str) {
         filter.clone_into(&mut self.inner.shared.log_filter());
@@ -471,6 +497,17 @@ impl Inner {
 
     fn spawner(&self) -> MutexGuard<'_, Option<(Spawner, JoinHandle<()>)>> {
         self.spawner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Repeats a tenant's order, which changes nothing; it shows itself anew in answer.
+    fn call(&self, nth: usize) -> Option<watch::Receiver<Snapshot>> {
+        let members = self.members();
+        let nth = nth.checked_rem(members.by_tenant.len())?;
+        let member = members.by_tenant.values().nth(nth)?;
+        let mut snapshots = member.snapshots.clone();
+        snapshots.mark_unchanged();
+        member.orders.send_modify(|_same| {});
+        Some(snapshots)
     }
 
     fn count(&self, members: &Members) {

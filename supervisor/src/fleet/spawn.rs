@@ -67,10 +67,14 @@ impl SpawnError {
     }
 }
 
-struct Request {
-    tenant: TenantId,
-    /// A process whose asker is gone comes back from here, and is dropped: killed and reaped.
-    reply: oneshot::Sender<Result<Newborn, SpawnError>>,
+enum Request {
+    Spawn {
+        tenant: TenantId,
+        /// A process whose asker is gone comes back from here, and is dropped: killed and reaped.
+        reply: oneshot::Sender<Result<Newborn, SpawnError>>,
+    },
+    /// Answer, and so prove to be alive.
+    Ping(oneshot::Sender<()>),
 }
 
 /// The way to the thread. The thread ends when the last of these is dropped.
@@ -92,11 +96,25 @@ impl Spawner {
         let thread = std::thread::Builder::new()
             .name(NAME.to_owned())
             .spawn(move || {
-                while let Some(Request { tenant, reply }) = incoming.blocking_recv() {
-                    drop(reply.send(spawn(&worker_path, tenant)));
+                while let Some(request) = incoming.blocking_recv() {
+                    match request {
+                        Request::Spawn { tenant, reply } => {
+                            drop(reply.send(spawn(&worker_path, tenant)));
+                        }
+                        // Whoever asked has given up.
+                        Request::Ping(reply) => reply.send(()).unwrap_or_default(),
+                    }
                 }
             })?;
         Ok((Self { requests }, thread))
+    }
+
+    /// Waits until the thread answers; false when it is gone.
+    ///
+    /// Cancel-safe.
+    pub(super) async fn answers(&self) -> bool {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::Ping(reply)).await.is_ok() && answer.await.is_ok()
     }
 
     /// Makes a process for a tenant.
@@ -104,7 +122,7 @@ impl Spawner {
     /// Cancel-safe: a process that nobody takes is killed.
     pub(super) async fn spawn(&self, tenant: TenantId) -> Result<Newborn, SpawnError> {
         let (reply, answer) = oneshot::channel();
-        let request = Request { tenant, reply };
+        let request = Request::Spawn { tenant, reply };
         let sent = self.requests.send(request).await;
         sent.map_err(|_closed| SpawnError::NoSpawner)?;
         answer.await.map_err(|_closed| SpawnError::NoSpawner)?

@@ -19,7 +19,7 @@ use crate::{
 type Turn = OwnedMutexGuard<()>;
 
 /// A change that is written.
-struct Changed {
+pub(super) struct Changed {
     row: TenantRow,
     /// What the worker has been told, if that is what was changed.
     told: Option<Desired>,
@@ -93,7 +93,7 @@ impl Tenancy {
         self.make(row).await.map(Written::Made)
     }
 
-    async fn change(&self, id: TenantId, change: Change) -> Result<Changed, Error> {
+    pub(super) async fn change(&self, id: TenantId, change: Change) -> Result<Changed, Error> {
         self.stage.serving()?;
         self.directory.get(id).ok_or(Error::TenantNotFound(id))?;
         let turn = self.progress.turn_of(id).lock_owned().await;
@@ -143,6 +143,7 @@ impl Tenancy {
             // What changes of it takes effect when it is started.
             _ if known.state == TenantState::Stopped => None,
             (Some(_), _) => {
+                self.signalled.forget(id);
                 self.fleet.resize(desired);
                 Some(desired)
             }

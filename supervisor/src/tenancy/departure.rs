@@ -269,6 +269,7 @@ impl Tenancy {
         self.waiters.forget(id);
         self.depths.forget(id);
         self.memories.forget(id);
+        self.signalled.forget(id);
         self.metrics.forget(id);
         self.janitor.wake();
         Ok(Deleted {

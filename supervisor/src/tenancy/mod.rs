@@ -31,6 +31,7 @@ pub use departure::Departures;
 pub use depths::Depths;
 pub use halt::Outcome;
 pub use memory::Memories;
+pub use signalled::Signalled;
 pub use statistics::Statistics;
 pub use tasks::Tasks;
 pub use view::{
@@ -44,6 +45,7 @@ mod departure;
 mod depths;
 mod halt;
 mod memory;
+mod signalled;
 mod statistics;
 mod tasks;
 mod view;
@@ -57,6 +59,7 @@ pub struct Tenancy {
     pub directory: Arc<Directory>,
     pub depths: Arc<Depths>,
     pub memories: Arc<Memories>,
+    pub signalled: Arc<Signalled>,
     pub janitor: Janitor,
     pub metrics: Metrics,
     pub waiters: Waiters,

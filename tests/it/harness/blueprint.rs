@@ -13,6 +13,7 @@ pub(crate) struct Blueprint {
     pub(super) database_proxy: bool,
     pub(super) allowed_errors: Vec<&'static str>,
     pub(super) dead_letters: usize,
+    pub(super) environment: Vec<(&'static str, String)>,
 }
 
 impl Blueprint {
@@ -66,6 +67,16 @@ impl Blueprint {
     #[must_use]
     pub(crate) fn database_proxy(mut self) -> Self {
         self.database_proxy = true;
+        self
+    }
+
+    /// Sets variables of the supervisor's environment.
+    #[must_use]
+    pub(crate) fn environment(
+        mut self,
+        variables: impl IntoIterator<Item = (&'static str, String)>,
+    ) -> Self {
+        self.environment.extend(variables);
         self
     }
 

@@ -28,6 +28,7 @@ mod leaving;
 mod load;
 mod log;
 mod management;
+pub(crate) mod manager;
 pub(crate) mod markdown;
 mod meddling;
 mod oracle;

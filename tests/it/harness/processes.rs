@@ -17,6 +17,9 @@ pub(crate) struct Process {
     started: u64,
 }
 
+/// The state of one that has ended and that nobody has reaped.
+const ZOMBIE: &str = "Z";
+
 impl Process {
     /// A process that exists; a zombie does.
     pub(crate) fn find(pid: i32) -> Option<Self> {
@@ -62,11 +65,36 @@ impl Process {
         .await;
     }
 
-    /// Sends SIGKILL, which no process can prepare for.
-    pub(crate) fn kill(&self) {
+    /// Waits until each has ended, even if nobody reaps it.
+    pub(crate) async fn finished(processes: &[Self]) {
+        wait::until("processes have ended, reaped or not", async || {
+            let runs = |one: &&Self| one.exists() && one.state().as_deref() != Some(ZOMBIE);
+            let left: Vec<&Self> = processes.iter().filter(runs).collect();
+            if left.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("{left:?}"))
+            }
+        })
+        .await;
+    }
+
+    fn state(&self) -> Option<String> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
+        let (_, tail) = stat.rsplit_once(')')?;
+        tail.split_whitespace().next().map(str::to_owned)
+    }
+
+    /// Sends a signal, if it still exists.
+    pub(crate) fn signal(&self, signal: Signal) {
         if self.exists() {
             // Gone in between is as good.
-            let _outcome = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
+            let _outcome = kill(Pid::from_raw(self.pid), signal);
         }
+    }
+
+    /// Sends SIGKILL, which no process can prepare for.
+    pub(crate) fn kill(&self) {
+        self.signal(Signal::SIGKILL);
     }
 }

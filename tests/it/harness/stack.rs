@@ -153,12 +153,20 @@ impl Stack {
     pub(crate) async fn drain(&mut self) -> Ran {
         let workers = self.supervisor().workers();
         let ran = self.operate("drain", &["--json"]).await.expect(0);
+        self.workers_seen.extend(workers);
+        self.ended(0).await;
+        assert_gone(&self.workers_seen);
+        ran
+    }
+
+    /// Waits until the supervisor has ended with this code, and no worker is left.
+    pub(crate) async fn ended(&mut self, code: i32) {
+        let workers = self.supervisor().workers();
         let supervisor = self.supervisors.last_mut().expect("one was started");
         let status = supervisor.ended().await;
-        assert_eq!(status.code(), Some(0), "a drain must end it well: {status}");
+        assert_eq!(status.code(), Some(code), "{status}");
         assert_gone(&workers);
         self.workers_seen.extend(workers);
-        ran
     }
 
     /// SIGKILL; its workers, which are to end by themselves.
@@ -360,6 +368,7 @@ impl Blueprint {
             config: folder.join("config.yaml"),
             jwt_secret: random_name(),
             mark: environment.mark.clone(),
+            environment: self.environment.clone(),
         };
         let config = config(
             &folder,

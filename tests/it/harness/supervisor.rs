@@ -23,6 +23,8 @@ pub(crate) struct Invocation {
     pub(crate) jwt_secret: String,
     /// A further variable of the environment.
     pub(crate) mark: Option<(&'static str, String)>,
+    /// And those that a test wants.
+    pub(crate) environment: Vec<(&'static str, String)>,
 }
 
 /// Lines of a log that a failing test prints.
@@ -41,6 +43,7 @@ impl Invocation {
             .env_clear()
             .env("JWT_SECRET", &self.jwt_secret)
             .envs(self.mark.clone())
+            .envs(self.environment.clone())
             .stdin(Stdio::null());
         command
     }

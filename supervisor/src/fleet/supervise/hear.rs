@@ -63,6 +63,9 @@ impl Caretaker {
                     connections,
                 };
                 let signalled = source == ResizeSource::Signal;
+                if signalled {
+                    (self.shared.hooks.signalled)(tenant, threads);
+                }
                 return Some(Report::Resized { size, signalled });
             }
             Event::Refused { code, detail } => {
