@@ -98,6 +98,8 @@ pub enum Verb {
     },
     /// Read the configuration again. Answered by `Reloaded`.
     Reload,
+    /// Have the program that is there now take over. Answered by `Upgrading` when it does.
+    Upgrade,
     /// End the supervisor and all workers. Answered by `Stopped` when they have ended.
     Shutdown { level: Level },
     /// A verb of a later version.
@@ -133,6 +135,8 @@ pub enum Answer {
         more: bool,
     },
     Reloaded(Reloaded),
+    /// The new program takes over in moments.
+    Upgrading,
     Stopped(Stopped),
     /// It was not done.
     Refused {

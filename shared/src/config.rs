@@ -314,6 +314,10 @@ pub struct Supervision {
     pub drain_interval: Duration,
     #[serde(with = "duration")]
     pub depth_interval: Duration,
+    #[serde(with = "duration")]
+    pub upgrade_check_timeout: Duration,
+    #[serde(with = "duration")]
+    pub upgrade_timeout: Duration,
     pub command_queue: u16,
     #[serde(with = "duration")]
     pub write_timeout: Duration,

@@ -26,6 +26,7 @@ pub mod stage;
 pub mod store;
 pub mod sweeper;
 pub mod tenancy;
+pub mod upgrade;
 pub mod vitals;
 
 #[cfg(test)]

@@ -3,16 +3,23 @@
 
 use std::{
     collections::BTreeMap,
-    io::{IsTerminal, stderr, stdout},
+    io::{IsTerminal, Write, stderr, stdout},
     process::ExitCode,
 };
 
 use anyhow::Context;
 use clap::Parser;
-use jatis::cli::{
-    Cli, ConfigVerb, Exit, OperatorArgs, Verb, config, migrate, openapi,
-    operate::{self, Question, Teller},
-    papers, serve, sources, token,
+use jatis::{
+    cli::{
+        Cli, ConfigVerb, Exit, OperatorArgs, Verb, config, migrate, openapi,
+        operate::{self, Question, Teller},
+        papers,
+        serve::{self, Beginning},
+        sources::{self, Setup},
+        token,
+    },
+    signals::Gate,
+    upgrade::{self, FLAG, Launch},
 };
 use jatis_shared::admin::Level;
 use tokio::runtime::Runtime;
@@ -49,7 +56,19 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Ok(runtime()?.block_on(asking)?)
     };
     match cli.verb {
-        Verb::Serve { welcome } => runtime()?.block_on(serve::serve(setup()?, welcome))?,
+        Verb::Serve {
+            handover_check: Some(version),
+            ..
+        } => {
+            setup()?;
+            let promise = upgrade::answer_check(version).map_err(anyhow::Error::msg)?;
+            writeln!(stdout(), "{promise}")?;
+        }
+        Verb::Serve {
+            welcome,
+            handover,
+            handover_check: None,
+        } => run_service(setup()?, welcome, handover)?,
         Verb::Migrate { check: false } => {
             return Ok(runtime()?.block_on(migrate::run(&setup()?, &mut stdout()))?);
         }
@@ -75,6 +94,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
             operator,
         } => return ask(Question::events(follow, tenant), operator),
         Verb::Reload(operator) => return ask(Question::reload(), operator),
+        Verb::Upgrade(operator) => return ask(Question::upgrade(), operator),
         Verb::Drain(operator) => return ask(Question::shutdown(Level::Drain), operator),
         Verb::Stop {
             fast,
@@ -90,6 +110,29 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         }
     }
     Ok(Exit::Done)
+}
+
+/// Serves in tasks, while this thread lets signals through: the only one that does, so that none is
+/// lost when another image of this program takes over.
+fn run_service(setup: Setup, welcome: bool, handover: bool) -> anyhow::Result<()> {
+    let (mut gate, keeper) = Gate::closed().context("cannot block signals")?;
+    let legacy = handover.then(upgrade::unpack).transpose()?;
+    let arguments = std::env::args_os().skip(1);
+    let launch = Launch {
+        program: std::env::current_exe().context("the path of this program is not known")?,
+        arguments: arguments.filter(|argument| argument != FLAG).collect(),
+    };
+    let beginning = Beginning {
+        is_welcome: welcome && legacy.is_none(),
+        launch,
+        gate: keeper,
+        legacy,
+    };
+    runtime()?.block_on(async {
+        let serving = tokio::spawn(serve::serve(setup, beginning));
+        gate.obey().await;
+        Ok(serving.await??)
+    })
 }
 
 fn runtime() -> anyhow::Result<Runtime> {

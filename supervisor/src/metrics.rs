@@ -3,14 +3,18 @@
 //! The six names of the first release keep exactly their labels, gauges that end in `_total`
 //! included, because boards and alerts know them. Series of a tenant end with the tenant.
 
-use std::time::Duration;
+mod carried;
+
+use std::{sync::Arc, time::Duration};
 
 use jatis_shared::ids::TenantId;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    TextEncoder, proto::MetricFamily,
 };
 
+use self::carried::Carried;
+pub use self::carried::Sample;
 use crate::fleet::{Progress, StateName};
 
 /// Upper bounds of the request durations, seconds: from a cached answer to `http.request_timeout`.
@@ -29,6 +33,8 @@ const DEAD: &str = "dead";
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// What the images before this one have counted.
+    carried: Arc<Carried>,
     requests: IntCounterVec,
     durations: HistogramVec,
     active_tenants: IntGauge,
@@ -71,6 +77,7 @@ impl Metrics {
         );
         let metrics = Self {
             registry: Registry::new(),
+            carried: Arc::default(),
             requests: IntCounterVec::new(
                 Opts::new("http_requests_total", "Requests answered."),
                 &["method", "endpoint", "status"],
@@ -224,6 +231,7 @@ impl Metrics {
     /// Removes the series of a tenant that is no more.
     pub fn forget(&self, tenant: TenantId) {
         let tenant = tenant.to_string();
+        self.carried.forget("tenant_id", &tenant);
         // A series that was never written is not there to be removed, which is as good.
         for status in [SUCCESS, DEAD, RETRY] {
             self.processed
@@ -234,12 +242,29 @@ impl Metrics {
         self.workers.remove_label_values(&[&tenant]).ok();
     }
 
+    /// Counts on from what earlier images of this program have counted.
+    pub fn carry(&self, samples: Vec<Sample>) {
+        self.carried.take_in(samples);
+    }
+
+    /// What has been counted, for the next image.
+    #[must_use]
+    pub fn samples(&self) -> Vec<Sample> {
+        carried::samples(&self.gather())
+    }
+
+    fn gather(&self) -> Vec<MetricFamily> {
+        let mut families = self.registry.gather();
+        self.carried.add_to(&mut families);
+        families
+    }
+
     /// Every metric in Prometheus' text format 0.0.4.
     ///
     /// # Errors
     /// When a metric cannot be written as text, which is a bug.
     pub fn render(&self) -> Result<String, prometheus::Error> {
-        TextEncoder::new().encode_to_string(&self.registry.gather())
+        TextEncoder::new().encode_to_string(&self.gather())
     }
 }
 

@@ -25,7 +25,7 @@ use crate::{
     stage::Stage,
     store::{
         StoreError,
-        installation::{Hold, Identity, Installation},
+        installation::{Charge, Hold, Identity, Installation},
         migrate,
     },
     sweeper::Sweeper,
@@ -42,6 +42,8 @@ pub struct Reign {
     pub mint: Arc<Mint>,
     pub stage: watch::Sender<Stage>,
     pub stop: CancellationToken,
+    /// What the image before this one was in charge of.
+    pub charge: Option<Charge>,
 }
 
 impl Reign {
@@ -60,9 +62,13 @@ impl Reign {
         if !self.migrate().await? {
             return Ok(None);
         }
+        let mut charge = self.charge.clone();
         loop {
-            let hold =
-                Installation::seek(&self.tenancy.config.database, Identity::of_this_process())?;
+            let (identity, epoch) = match charge.take() {
+                Some(charge) => (charge.identity, Some(charge.epoch)),
+                None => (Identity::of_this_process(), None),
+            };
+            let hold = Installation::seek(&self.tenancy.config.database, identity, epoch)?;
             if self.wait_until_held(&hold).await {
                 self.rule(&hold).await;
             }

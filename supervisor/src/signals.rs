@@ -2,8 +2,14 @@
 
 use std::{future::poll_fn, io, task::Poll};
 
-use nix::libc::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use nix::{
+    libc::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2},
+    sys::signal::SigSet,
+};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{mpsc, oneshot},
+};
 
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +22,8 @@ pub enum Asked {
     Reload,
     /// Write the table of workers to the log.
     Dump,
+    /// Have the program that is there now take over.
+    Upgrade,
     /// Nothing; but the default action would end or halt the process.
     Nothing,
 }
@@ -26,7 +34,7 @@ const MEANINGS: [(i32, Asked); 8] = [
     (SIGQUIT, Asked::StopNow),
     (SIGHUP, Asked::Reload),
     (SIGUSR1, Asked::Dump),
-    (SIGUSR2, Asked::Nothing),
+    (SIGUSR2, Asked::Upgrade),
     (SIGTTIN, Asked::Nothing),
     (SIGTTOU, Asked::Nothing),
 ];
@@ -66,6 +74,68 @@ impl Signals {
         })
         .await
     }
+}
+
+/// The mask of every thread: none of these signals has its default action before it is handled, and
+/// none is lost while one image of this program gives way to the next.
+///
+/// All threads but the first keep them blocked; the first lets them through when it is told to.
+pub struct Gate {
+    orders: mpsc::Receiver<(bool, oneshot::Sender<()>)>,
+}
+
+/// Whoever opens and closes the gate.
+#[derive(Debug, Clone)]
+pub struct Keeper {
+    orders: mpsc::Sender<(bool, oneshot::Sender<()>)>,
+}
+
+impl Gate {
+    /// Blocks the signals in this thread and all that it starts. To be called before there is
+    /// another.
+    ///
+    /// # Errors
+    /// When the kernel refuses, which it does not.
+    pub fn closed() -> io::Result<(Self, Keeper)> {
+        set()?.thread_block()?;
+        let (keeper, orders) = mpsc::channel(1);
+        Ok((Self { orders }, Keeper { orders: keeper }))
+    }
+
+    /// Opens and closes as it is told, in the thread that awaits it; ends with the last keeper.
+    /// Cancel-safe.
+    pub async fn obey(&mut self) {
+        while let Some((opens, done)) = self.orders.recv().await {
+            let masked = match (set(), opens) {
+                (Ok(set), true) => set.thread_unblock(),
+                (Ok(set), false) => set.thread_block(),
+                (Err(error), _) => Err(error),
+            };
+            if let Err(error) = masked {
+                tracing::error!(%error, "the mask of signals cannot be changed");
+            }
+            // Whoever asked has gone on without it.
+            done.send(()).unwrap_or_default();
+        }
+    }
+}
+
+impl Keeper {
+    /// Lets signals through, or keeps them back; they wait in the kernel then.
+    pub async fn open(&self, opens: bool) {
+        let (done, is_done) = oneshot::channel();
+        if self.orders.send((opens, done)).await.is_ok() {
+            is_done.await.unwrap_or_default();
+        }
+    }
+}
+
+fn set() -> nix::Result<SigSet> {
+    let mut set = SigSet::empty();
+    for (number, _) in MEANINGS {
+        set.add(number.try_into()?);
+    }
+    Ok(set)
 }
 
 #[cfg(test)]

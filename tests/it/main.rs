@@ -7,6 +7,7 @@
 
 #[cfg(test)]
 mod admin_socket;
+#[cfg(test)]
 mod api_contract;
 #[cfg(test)]
 mod authentication;
@@ -56,6 +57,7 @@ mod pages;
 mod paused_tenant;
 #[cfg(test)]
 mod poison;
+#[cfg(test)]
 mod poison_guard;
 #[cfg(test)]
 mod prefer;
@@ -63,6 +65,7 @@ mod prefer;
 mod published_by_amqp;
 #[cfg(test)]
 mod publisher_connections;
+#[cfg(test)]
 mod quarantine;
 #[cfg(test)]
 mod redelivered;
@@ -72,7 +75,9 @@ mod resize;
 mod second_supervisor;
 #[cfg(test)]
 mod service_manager;
+#[cfg(test)]
 mod signals;
+#[cfg(test)]
 mod statistics;
 #[cfg(test)]
 mod swagger;
@@ -88,6 +93,8 @@ mod terminated_supervisor;
 mod throughput;
 #[cfg(test)]
 mod tls;
+#[cfg(test)]
+mod upgrade;
 #[cfg(test)]
 mod welcome;
 #[cfg(test)]

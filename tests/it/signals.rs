@@ -66,7 +66,7 @@ async fn signals_that_say_nothing_end_nothing() {
     }
     let log = stack.supervisor().log();
     wait::until("both have written down how they are", async || {
-        let [table, state] = ["is running", "state of the worker"].map(|text| log.lines_with(text));
+        let [table, state] = ["\"tenant ", "state of the worker"].map(|text| log.lines_with(text));
         if table.is_empty() || state.is_empty() {
             Err(log.tail(3))
         } else {

@@ -85,10 +85,11 @@ impl Reactor {
                 let detail = "a worker keeps the spec it was started with";
                 self.outbox.refuse(re, Refusal::Invalid, detail);
             }
-            Command::Rung { .. }
-            | Command::Rotate { .. }
-            | Command::Adopt { .. }
-            | Command::Unknown => {
+            Command::Adopt { pid, .. } => {
+                info!(pid, "another image of the supervisor has taken over");
+                self.state.pulse().hurry(clock().into_std());
+            }
+            Command::Rung { .. } | Command::Rotate { .. } | Command::Unknown => {
                 let detail = "this build does not do that";
                 self.outbox.refuse(re, Refusal::Unsupported, detail);
             }

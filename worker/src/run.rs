@@ -106,6 +106,10 @@ pub(crate) struct Resize {
 }
 
 impl State {
+    pub(crate) const fn pulse(&mut self) -> &mut Pulse {
+        &mut self.pulse
+    }
+
     pub(crate) fn new(spec: &Spec) -> Self {
         Self {
             stage: Stage::Serving,

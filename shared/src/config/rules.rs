@@ -277,6 +277,11 @@ fn bounds(config: &Config, found: &mut Vec<Breach>) {
         ("supervision.drain_interval", c.supervision.drain_interval),
         ("supervision.fast_timeout", c.supervision.fast_timeout),
         ("supervision.write_timeout", c.supervision.write_timeout),
+        (
+            "supervision.upgrade_check_timeout",
+            c.supervision.upgrade_check_timeout,
+        ),
+        ("supervision.upgrade_timeout", c.supervision.upgrade_timeout),
         ("admin.request_timeout", c.admin.request_timeout),
         ("admin.write_timeout", c.admin.write_timeout),
         ("supervision.flood_timeout", c.supervision.flood_timeout),

@@ -36,6 +36,7 @@ pub(super) async fn answer(caller: &mut Caller<'_>, verb: Verb) -> Result<(), Go
         Verb::Resume { tenant } => desk.wanted(tenant, Wanted::Active).await,
         Verb::Resize { tenant, workers } => desk.resized(tenant, workers).await,
         Verb::Reload => desk.reloaded().await,
+        Verb::Upgrade => desk.upgraded().await,
         Verb::Shutdown { level } => desk.stopped(level).await,
         Verb::Unknown => refused(Refusal::Unsupported, "this jatis does not know the command"),
     };
@@ -226,6 +227,18 @@ impl Desk {
         }
         match answer.await {
             Ok(Ok(reloaded)) => Answer::Reloaded(reloaded),
+            Ok(Err(why)) => refused(Refusal::Refused, why),
+            Err(_closed) => failed(&Error::ShuttingDown),
+        }
+    }
+
+    async fn upgraded(&self) -> Answer {
+        let (reply, answer) = oneshot::channel();
+        if self.wishes.send(Wish::Upgrade(reply)).await.is_err() {
+            return failed(&Error::ShuttingDown);
+        }
+        match answer.await {
+            Ok(Ok(())) => Answer::Upgrading,
             Ok(Err(why)) => refused(Refusal::Refused, why),
             Err(_closed) => failed(&Error::ShuttingDown),
         }

@@ -58,6 +58,8 @@ pub enum Wish {
     Reload(oneshot::Sender<Result<Reloaded, String>>),
     /// End, at least this hard, and say how.
     Stop(StopLevel, oneshot::Sender<Stopped>),
+    /// Have the program that is there now take over; what is said is that it does, or why not.
+    Upgrade(oneshot::Sender<Result<(), String>>),
     /// Answer, and so prove to be alive.
     Ping(oneshot::Sender<()>),
 }

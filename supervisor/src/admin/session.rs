@@ -130,6 +130,7 @@ const fn changes(verb: &Verb) -> bool {
         | Verb::Resize { .. }
         | Verb::Release { .. }
         | Verb::Reload
+        | Verb::Upgrade
         | Verb::Shutdown { .. } => true,
     }
 }

@@ -48,6 +48,12 @@ pub enum Verb {
         /// Print the API's URL, a token and a session to paste once it serves
         #[arg(long)]
         welcome: bool,
+        /// Take over from the image that left its state in stdin
+        #[arg(long, hide = true)]
+        handover: bool,
+        /// Say whether a state of this version could be taken over
+        #[arg(long, hide = true, value_name = "VERSION")]
+        handover_check: Option<u16>,
     },
     /// Print a token that the API accepts
     Token(TokenArgs),
@@ -82,6 +88,8 @@ pub enum Verb {
     },
     /// Read the configuration again, as SIGHUP does, and say what came of it
     Reload(OperatorArgs),
+    /// Have the program that is there now take over: same pid, same workers, nothing refused
+    Upgrade(OperatorArgs),
     /// Finish what has begun, end everything, and say what each worker stored and gave back
     Drain(OperatorArgs),
     /// The same as drain, or faster

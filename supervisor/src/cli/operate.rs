@@ -83,6 +83,12 @@ impl Question {
         Self::new(Verb::Reload)
     }
 
+    /// The program that is there now, in place of the one that runs.
+    #[must_use]
+    pub const fn upgrade() -> Self {
+        Self::new(Verb::Upgrade)
+    }
+
     /// The end, at this level.
     #[must_use]
     pub const fn shutdown(level: Level) -> Self {
@@ -184,6 +190,7 @@ pub async fn ask<Out: Write, Err: Write>(
             Answer::Status(status) => return teller.status(&status),
             Answer::Reloaded(reloaded) => return teller.reloaded(&reloaded),
             Answer::Stopped(stopped) => return teller.stopped(&stopped),
+            Answer::Upgrading => return teller.upgrading(),
             Answer::Unknown => {
                 writeln!(teller.err, "jatis: the supervisor is of a later version")?;
                 return Ok(Exit::Failed);
@@ -387,6 +394,15 @@ impl<Out: Write, Err: Write> Teller<'_, Out, Err> {
         }
         for key in &reloaded.needs_restart {
             writeln!(self.out, "{key} needs a restart")?;
+        }
+        Ok(Exit::Done)
+    }
+
+    fn upgrading(&mut self) -> Result<Exit, OperateError> {
+        if self.json {
+            self.json(&serde_json::json!({"upgrading": true}))?;
+        } else {
+            writeln!(self.out, "the new program takes over")?;
         }
         Ok(Exit::Done)
     }

@@ -5,6 +5,7 @@
 //! ```
 
 use std::{
+    convert::Infallible,
     io::{self, stdout},
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -12,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use jatis_connect::amqp::ConnectError;
 use jatis_shared::{
     admin::{Left, Reloaded, Stopped},
@@ -23,6 +25,7 @@ use jiff::Timestamp;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::{JoinError, JoinHandle},
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -38,20 +41,27 @@ use crate::{
     broker::Broker,
     chronicle::Chronicle,
     directory::Directory,
-    fleet::{Fleet, Hooks, Settings, Snapshot, StopLevel},
+    fleet::{Fleet, Frozen, Hooks, Inherited, Settings, Snapshot, StopLevel},
     http::{App, Auth, BindError, Role, Server, TokenError, mint},
     manager::{self, Manager},
     messaging::{Messaging, Waiters},
     metrics::Metrics,
     reign::Reign,
-    signals::{self, Signals},
+    signals::{self, Keeper, Signals},
     stage::{Stage, StageWatch},
-    store::{Db, Janitor, StoreError, installation::Installation},
+    store::{
+        Db, Janitor, StoreError,
+        installation::{Charge, Identity, Installation},
+    },
     sweeper::Sweeper,
     tenancy::{Departures, Depths, Memories, Progress, Signalled, Tasks, Tenancy},
+    upgrade::{self, Launch, Legacy, Page, UpgradeError},
     vitals::Vitals,
 };
 
+/// How long clients wait in the kernel for an image that takes over, before it takes their requests
+/// and says what it waits for.
+const TAKEN_UP: Duration = Duration::from_secs(10);
 /// How long the token of the greeting is valid.
 const WELCOME_TTL: Duration = Duration::from_secs(24 * 3600);
 
@@ -68,6 +78,8 @@ pub enum ServeError {
     Token(#[from] TokenError),
     #[error(transparent)]
     Bind(#[from] BindError),
+    #[error("the listener of the image before cannot be used")]
+    Listener(#[source] io::Error),
     #[error(transparent)]
     Broker(#[from] ConnectError),
     #[error(transparent)]
@@ -82,39 +94,69 @@ pub enum ServeError {
     Fault(#[source] JoinError),
 }
 
+/// How `serve` is to begin.
+pub struct Beginning {
+    /// Print the greeting once it serves.
+    pub is_welcome: bool,
+    /// How to begin it again.
+    pub launch: Launch,
+    /// Opens the gate for signals when they are handled.
+    pub gate: Keeper,
+    /// What another image of this program has left.
+    pub legacy: Option<Legacy>,
+}
+
 /// Serves until SIGTERM or SIGINT, or an operator's command; returns when everything of jatis has
 /// ended.
 ///
 /// # Errors
 /// When something that waiting cannot mend keeps it from starting.
-pub async fn serve(setup: Setup, is_welcome: bool) -> Result<(), ServeError> {
+pub async fn serve(setup: Setup, beginning: Beginning) -> Result<(), ServeError> {
+    let Beginning {
+        is_welcome,
+        launch,
+        gate,
+        legacy,
+    } = beginning;
     let config = Arc::new(setup.loaded.config.clone());
     let level = telemetry::start(&config.log)?;
     let signals = Signals::listen().map_err(ServeError::Signals)?;
     let (auth, token) = authentication(&config, &setup)?;
-    let server = Server::bind(&config.http).await?;
+    let (server, inherited) = match legacy {
+        Some(legacy) => {
+            let server = Server::inherit(legacy.listener, &config.http);
+            let server = server.map_err(ServeError::Listener)?;
+            (server, Some((legacy.page, legacy.workers)))
+        }
+        None => (Server::bind(&config.http).await?, None),
+    };
     let address = server.local_addr();
     let api = format!("http://{address}");
     info!(http.address = %address, "the API listens on {api}");
 
     let (stage, stages) = watch::channel(Stage::Starting("connecting to the database".to_owned()));
-    let rooms = Rooms::start(&config, StageWatch(stages.clone()))?;
-    let stop = CancellationToken::new();
-    let http = tokio::spawn(server.serve(rooms.app(auth), stop.clone()));
-    let reign = Reign {
-        tenancy: rooms.tenancy.clone(),
-        mint: Arc::clone(&rooms.mint),
-        vitals: rooms.vitals(),
-        sweeper: rooms.sweeper(),
-        stage,
-        stop: stop.clone(),
-    };
-    let mut reign = tokio::spawn(reign.run());
+    let mut rooms = Rooms::start(&config, StageWatch(stages.clone()))?;
+    let charge = inherited.map(|(page, workers)| rooms.inherit(page, workers));
+    if charge.is_some() {
+        upgrade::taken_over(&launch.program, rooms.fleet.tenants().len());
+    }
+    gate.open(true).await;
     let (wishes, wished) = mpsc::channel(usize::from(config.admin.max_clients));
     let manager = Manager::new(rooms.stage.clone(), rooms.fleet.clone(), wishes.clone());
     let listens = setup.env.contains_key("NOTIFY_SOCKET");
     let _manager = AbortOnDrop(tokio::spawn(manager.run(listens)));
     let admin = rooms.admin(&setup.admin_socket(), address, wishes);
+    let mut service = Service {
+        app: rooms.app(auth),
+        rooms,
+        server: Some(server),
+        stage,
+        leaving: Vec::new(),
+        launch,
+        gate,
+        running: None,
+    };
+    service.begin(charge);
 
     let mut reload = Reload {
         arguments: setup.arguments,
@@ -130,36 +172,250 @@ pub async fn serve(setup: Setup, is_welcome: bool) -> Result<(), ServeError> {
     let mut greeting = is_welcome.then_some((stages, api, token));
     let level = loop {
         tokio::select! {
-            asked = asked.next() => match asked {
+            next = asked.next() => match next {
                 Asked::Reload(reply) => {
                     manager::reloading();
-                    let outcome = reload.run(&rooms.fleet);
+                    let outcome = reload.run(&service.rooms.fleet);
                     manager::reloaded();
                     answer(reply, outcome);
                 }
-                Asked::Dump => rooms.dump(),
+                Asked::Dump => service.rooms.dump(),
+                Asked::Upgrade(reply) => {
+                    manager::reloading();
+                    let stop = service.upgrade(&mut asked, reply).await;
+                    manager::reloaded();
+                    if let Some(level) = stop {
+                        break level;
+                    }
+                }
                 Asked::Stop(level) => break level.unwrap_or(StopLevel::Drain),
             },
             () = serving(&mut greeting) => greet(greeting.take()),
             // Unasked it ends only by what waiting cannot mend.
-            ended = &mut reign => {
-                ended.map_err(ServeError::Fault)??;
+            ended = service.reign_ended() => {
+                ended?;
                 return Ok(());
             }
         }
     };
     info!("stopping");
     manager::stopping();
-    let before = rooms.fleet.snapshots();
+    let before = service.rooms.fleet.snapshots();
     let (levels, level) = watch::channel(level);
-    stop.cancel();
     let left = tokio::select! {
-        left = rooms.stop(http, reign, level) => left?,
+        left = service.stop(level) => left?,
         () = escalate(&mut asked, levels, config.supervision.stop_timeout) => Vec::new(),
     };
     farewell(asked, admin, admin::report(&before, &left)).await;
     info!("stopped");
     Ok(())
+}
+
+type Reigning = JoinHandle<Result<Option<Installation>, StoreError>>;
+
+/// What is served, and what it takes to begin it again.
+struct Service {
+    rooms: Rooms,
+    app: Arc<App>,
+    /// Closed when jatis stops: whoever connects then is refused instead of left waiting.
+    server: Option<Server>,
+    stage: watch::Sender<Stage>,
+    launch: Launch,
+    gate: Keeper,
+    /// Fronts that were to end and have not yet.
+    leaving: Vec<JoinHandle<()>>,
+    running: Option<Running>,
+}
+
+/// What runs while jatis serves.
+struct Running {
+    http: JoinHandle<()>,
+    http_stop: CancellationToken,
+    reign: Reigning,
+    reign_stop: CancellationToken,
+}
+
+impl Service {
+    /// Begins to reign, and to take requests: at once, or, with a charge of the image before, when
+    /// it is taken up. Until then connects wait in the kernel.
+    fn begin(&mut self, charge: Option<Charge>) {
+        let (http_stop, reign_stop) = (CancellationToken::new(), CancellationToken::new());
+        let (server, app, stop) = (
+            self.server.clone(),
+            Arc::clone(&self.app),
+            http_stop.clone(),
+        );
+        let mut stages = self.rooms.stage.0.clone();
+        let waits = charge.is_some();
+        let http = tokio::spawn(async move {
+            if waits {
+                let serves = stages.wait_for(|stage| *stage == Stage::Serving);
+                // Later the clients had better hear what it waits for.
+                drop(timeout(TAKEN_UP, serves).await);
+            }
+            if let Some(server) = server {
+                server.serve(app, stop).await;
+            }
+        });
+        let reign = Reign {
+            tenancy: self.rooms.tenancy.clone(),
+            mint: Arc::clone(&self.rooms.mint),
+            vitals: self.rooms.vitals(),
+            sweeper: self.rooms.sweeper(),
+            stage: self.stage.clone(),
+            stop: reign_stop.clone(),
+            charge,
+        };
+        self.running = Some(Running {
+            http,
+            http_stop,
+            reign: tokio::spawn(reign.run()),
+            reign_stop,
+        });
+    }
+
+    /// Resolves when the reign ends, which it does by itself only by a fault.
+    async fn reign_ended(&mut self) -> Result<(), ServeError> {
+        match &mut self.running {
+            Some(running) => {
+                (&mut running.reign).await.map_err(ServeError::Fault)??;
+                Ok(())
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Stops everything in order: requests end, workers drain, connections close, and the database
+    /// is given free last.
+    async fn stop(
+        &mut self,
+        level: watch::Receiver<StopLevel>,
+    ) -> Result<Vec<Snapshot>, ServeError> {
+        let Some(running) = self.running.take() else {
+            return Ok(Vec::new());
+        };
+        drop(self.server.take());
+        running.http_stop.cancel();
+        running.reign_stop.cancel();
+        running.http.await.map_err(ServeError::Fault)?;
+        for front in self.leaving.drain(..) {
+            front.await.map_err(ServeError::Fault)?;
+        }
+        let hold = running.reign.await.map_err(ServeError::Fault)?;
+        let left = self.rooms.fleet.stop_all(level).await;
+        self.rooms.broker.close().await;
+        if let Some(hold) = hold? {
+            hold.release().await?;
+        }
+        Ok(left)
+    }
+
+    /// Has the program that is there now take over. Returns when that has come to nothing, and
+    /// everything goes on; gives the stop that was asked for meanwhile.
+    async fn upgrade(
+        &mut self,
+        asked: &mut Asking,
+        mut reply: Option<oneshot::Sender<Result<(), String>>>,
+    ) -> Option<StopLevel> {
+        info!("another image of jatis is asked to take over");
+        let mut stop = None;
+        let failure = match self.hand_over(asked, &mut reply, &mut stop).await {
+            Ok(never) => match never {},
+            Err(failure) => failure,
+        };
+        error!(
+            error = failure.reason(),
+            "no upgrade: jatis goes on as it is"
+        );
+        if let Some(reply) = reply {
+            // Whoever asked has the log, if it has left.
+            reply.send(Err(failure.reason())).unwrap_or_default();
+        }
+        stop
+    }
+
+    async fn hand_over(
+        &mut self,
+        asked: &mut Asking,
+        reply: &mut Option<oneshot::Sender<Result<(), String>>>,
+        stop: &mut Option<StopLevel>,
+    ) -> Result<Infallible, UpgradeError> {
+        let keys = self.rooms.config.supervision.clone();
+        if self.rooms.stage.now() != Stage::Serving {
+            return Err(UpgradeError::NotServing);
+        }
+        self.launch.check(keys.upgrade_check_timeout).await?;
+        let deadline = Instant::now() + keys.upgrade_timeout;
+        let Some(running) = self.running.take() else {
+            return Err(UpgradeError::NotServing);
+        };
+        let (charge, outcome) = self
+            .stand_still(running, deadline, keys.upgrade_timeout)
+            .await;
+        let failure = match (outcome, &charge) {
+            (Ok(workers), Some(charge)) => {
+                self.gate.open(false).await;
+                *stop = asked.stop_now();
+                let failure = if stop.is_some() {
+                    UpgradeError::Stopping
+                } else {
+                    if let Some(reply) = reply.take() {
+                        reply.send(Ok(())).unwrap_or_default();
+                        // The answer leaves before this image does.
+                        tokio::task::yield_now().await;
+                    }
+                    let (page, frozen) = self.rooms.page(charge, workers);
+                    match self.launch.exec(&page, self.server.as_ref(), &frozen) {
+                        Ok(never) => match never {},
+                        Err(failure) => failure,
+                    }
+                };
+                self.gate.open(true).await;
+                failure
+            }
+            (Ok(_), None) => UpgradeError::Charge,
+            (Err(failure), _) => failure,
+        };
+        self.rooms.fleet.thaw();
+        self.begin(charge);
+        Err(failure)
+    }
+
+    /// Ends what runs, but for the workers, which stand still. Whatever comes of it, the charge is
+    /// there to begin again with.
+    async fn stand_still(
+        &mut self,
+        running: Running,
+        deadline: Instant,
+        limit: Duration,
+    ) -> (Option<Charge>, Result<Vec<Frozen>, UpgradeError>) {
+        let Running {
+            mut http,
+            http_stop,
+            reign,
+            reign_stop,
+        } = running;
+        http_stop.cancel();
+        let quiet = timeout_at(deadline, &mut http).await.is_ok();
+        if !quiet {
+            self.leaving.push(http);
+        }
+        reign_stop.cancel();
+        let charge = match reign.await {
+            Ok(Ok(Some(hold))) => hold.hand_over().await.ok().flatten(),
+            Ok(Ok(None) | Err(_)) | Err(_) => None,
+        };
+        let outcome = match &charge {
+            _ if !quiet => Err(UpgradeError::Requests(limit)),
+            Some(charge) if charge.is_reserved => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                let frozen = self.rooms.fleet.freeze(left).await;
+                frozen.map_err(UpgradeError::Workers)
+            }
+            Some(_) | None => Err(UpgradeError::Charge),
+        };
+        (charge, outcome)
+    }
 }
 
 /// A task that ends with its owner.
@@ -216,11 +472,23 @@ struct Asking {
 enum Asked {
     Reload(Option<oneshot::Sender<Result<Reloaded, String>>>),
     Dump,
+    Upgrade(Option<oneshot::Sender<Result<(), String>>>),
     /// At least this hard; by a signal, harder each time.
     Stop(Option<StopLevel>),
 }
 
 impl Asking {
+    /// A stop that has been asked for by now. Other things that have been are lost.
+    fn stop_now(&mut self) -> Option<StopLevel> {
+        while let Some(asked) = self.next().now_or_never() {
+            match asked {
+                Asked::Stop(level) => return Some(level.unwrap_or(StopLevel::Drain)),
+                Asked::Reload(_) | Asked::Dump | Asked::Upgrade(_) => {}
+            }
+        }
+        None
+    }
+
     /// The next that is to be done. Cancel-safe.
     async fn next(&mut self) -> Asked {
         loop {
@@ -228,6 +496,7 @@ impl Asking {
                 signal = self.signals.next() => match signal {
                     signals::Asked::Reload => return Asked::Reload(None),
                     signals::Asked::Dump => return Asked::Dump,
+                    signals::Asked::Upgrade => return Asked::Upgrade(None),
                     signals::Asked::Stop => return Asked::Stop(None),
                     signals::Asked::StopNow => return Asked::Stop(Some(StopLevel::Immediate)),
                     signals::Asked::Nothing => continue,
@@ -236,6 +505,7 @@ impl Asking {
             };
             match wish {
                 Wish::Reload(reply) => return Asked::Reload(Some(reply)),
+                Wish::Upgrade(reply) => return Asked::Upgrade(Some(reply)),
                 // Whoever asked has given up.
                 Wish::Ping(reply) => reply.send(()).unwrap_or_default(),
                 Wish::Stop(level, reply) => {
@@ -297,6 +567,8 @@ async fn escalate(asking: &mut Asking, levels: watch::Sender<StopLevel>, limit: 
                     info!(?level, "the stop is hurried");
                 }),
                 Asked::Reload(reply) => answer(reply, Err("jatis is stopping".to_owned())),
+                // Whoever asked hears it by the end of its socket.
+                Asked::Upgrade(_) => {}
                 Asked::Dump => {}
             },
             () = &mut deadline, if !deadline.is_elapsed() => {
@@ -327,6 +599,8 @@ struct Rooms {
     tenancy: Tenancy,
     messaging: Messaging,
     chronicle: Arc<Chronicle>,
+    /// When the first image began.
+    since: Timestamp,
 }
 
 impl Rooms {
@@ -380,6 +654,7 @@ impl Rooms {
             tenancy,
             messaging,
             chronicle,
+            since: Timestamp::now(),
         })
     }
 
@@ -422,7 +697,7 @@ impl Rooms {
             chronicle: Arc::clone(&self.chronicle),
             stage: self.stage.clone(),
             wishes,
-            since: Timestamp::now(),
+            since: self.since,
             http,
             keys: self.config.admin.clone(),
         };
@@ -449,22 +724,42 @@ impl Rooms {
         }
     }
 
-    /// Stops everything in order: requests end, workers drain, connections close, and the database
-    /// is given free last.
-    async fn stop(
-        &self,
-        http: JoinHandle<()>,
-        reign: JoinHandle<Result<Option<Installation>, StoreError>>,
-        level: watch::Receiver<StopLevel>,
-    ) -> Result<Vec<Snapshot>, ServeError> {
-        http.await.map_err(ServeError::Fault)?;
-        let hold = reign.await.map_err(ServeError::Fault)?;
-        let left = self.fleet.stop_all(level).await;
-        self.broker.close().await;
-        if let Some(hold) = hold? {
-            hold.release().await?;
+    /// Takes over what the image before has left; gives what it was in charge of.
+    fn inherit(&mut self, page: Page, workers: Vec<Inherited>) -> Charge {
+        self.since = page.since;
+        self.mint.raise(page.last_tick);
+        self.metrics.carry(page.samples);
+        for worker in workers {
+            let (tenant, pid) = (worker.carried.tenant, worker.carried.pid);
+            if let Err(error) = self.fleet.adopt(worker) {
+                error!(tenant.id = %tenant, pid, %error, "the worker of {tenant} cannot be taken over; it leaves by itself");
+            }
         }
-        Ok(left)
+        Charge {
+            identity: Identity {
+                instance: page.instance,
+                host: page.host,
+                pid: std::process::id(),
+            },
+            epoch: page.epoch,
+            is_reserved: true,
+        }
+    }
+
+    /// What the next image is left.
+    fn page(&self, charge: &Charge, workers: Vec<Frozen>) -> (Page, Vec<Frozen>) {
+        let carried = workers.iter().map(|worker| worker.carried.clone());
+        let page = Page {
+            version: upgrade::VERSION,
+            instance: charge.identity.instance,
+            host: charge.identity.host.clone(),
+            epoch: charge.epoch,
+            last_tick: self.mint.last(),
+            since: self.since,
+            samples: self.metrics.samples(),
+            workers: carried.collect(),
+        };
+        (page, workers)
     }
 }
 

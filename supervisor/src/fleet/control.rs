@@ -4,12 +4,21 @@
 //! worker do harm: what it does not take in is bounded in number and time, what it says is bounded
 //! in size, number and rate, and whatever the protocol does not allow ends the conversation.
 
-use std::{collections::VecDeque, io, os::unix::net, time::Duration};
+use std::{
+    collections::VecDeque,
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net,
+    },
+    time::Duration,
+};
 
 use bytes::{Buf, Bytes, BytesMut};
 use jatis_shared::{
     config::Supervision,
     control::{Command, Event, Frame, FrameError, SupervisorCodec, VERSION},
+    frames::Framed,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -80,6 +89,11 @@ pub(super) struct Incoming {
 }
 
 impl Incoming {
+    /// Goes on where another image of this program has stopped.
+    pub(super) fn resume(&mut self, unread: &[u8]) {
+        self.buffer.extend_from_slice(unread);
+    }
+
     /// The next frame. Over the allowed rate it does not read on before the second is over.
     ///
     /// Cancel-safe: a frame that has arrived in part is kept.
@@ -89,8 +103,13 @@ impl Incoming {
                 sleep_until(until).await;
                 continue;
             }
-            let decoded = self.codec.decode(&mut self.buffer);
-            if let Some(frame) = decoded.map_err(ControlError::Frame)? {
+            // Only whole frames are decoded, so that the buffer holds all that is not understood.
+            if is_whole(&self.buffer)
+                && let Some(frame) = self
+                    .codec
+                    .decode(&mut self.buffer)
+                    .map_err(ControlError::Frame)?
+            {
                 self.meter.frames += 1;
                 return Ok(frame);
             }
@@ -101,6 +120,30 @@ impl Incoming {
             }
         }
     }
+}
+
+impl Incoming {
+    /// The socket, for whoever minds the worker next.
+    ///
+    /// # Errors
+    /// When the host has no descriptor left.
+    pub(super) fn share(&self) -> io::Result<OwnedFd> {
+        self.socket.as_ref().as_fd().try_clone_to_owned()
+    }
+
+    /// Bytes that were read and not understood yet.
+    pub(super) fn unread(&self) -> Vec<u8> {
+        self.buffer.to_vec()
+    }
+}
+
+/// Whether the codec can make something of it: a whole frame, or one that is longer than allowed.
+fn is_whole(buffer: &[u8]) -> bool {
+    let Some((head, body)) = buffer.split_first_chunk() else {
+        return false;
+    };
+    let length = usize::try_from(u32::from_be_bytes(*head)).unwrap_or(usize::MAX);
+    length > <Frame<Event> as Framed>::MAX_BYTES || body.len() >= length
 }
 
 /// What the worker is told.
@@ -137,6 +180,19 @@ impl Outgoing {
         encoded.map_err(ControlError::Frame)?;
         self.queue.push_back(bytes.freeze());
         Ok(())
+    }
+
+    /// The number of the next frame, and the bytes that are not written yet.
+    pub(super) fn unsent(&self) -> (u64, Vec<u8>) {
+        (self.next_id, self.queue.iter().flatten().copied().collect())
+    }
+
+    /// Goes on where another image of this program has stopped.
+    pub(super) fn resume(&mut self, next_id: u64, unsent: Vec<u8>) {
+        self.next_id = next_id;
+        if !unsent.is_empty() {
+            self.queue.push_back(Bytes::from(unsent));
+        }
     }
 
     /// Whether all is written.

@@ -39,6 +39,7 @@ pub(super) use self::{
     state::State,
 };
 use super::{
+    handover::Carried,
     order::{Size, StopLevel},
     process::{Blame, Ending},
 };
@@ -66,6 +67,14 @@ pub(super) struct Lifecycle {
     /// When the present process was made.
     started_at: Option<Instant>,
     ready_since: Option<Instant>,
+}
+
+/// What another image of this program could take over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pass {
+    Process,
+    Nothing,
+    NotNow,
 }
 
 /// What a machine begins with, of the processes its tenant had before.
@@ -108,6 +117,68 @@ impl Lifecycle {
     /// Whether its process has its spec, and may be told something else.
     pub(super) const fn has_spec(&self) -> bool {
         self.state.has_process() && !matches!(self.state, State::Spawning { .. })
+    }
+
+    /// A machine whose process another image of this program has started.
+    pub(super) fn inherited(policy: Policy, carried: &Carried, past: Past, now: Instant) -> Self {
+        let size = |(threads, connections)| Size {
+            threads,
+            connections,
+        };
+        let mut machine = Self::new(policy, size(carried.wanted), carried.wants_pause, past);
+        machine.is_paused = carried.is_paused;
+        machine.signalled = carried.signalled;
+        machine.applied = carried.applied.map(size);
+        machine.started_at = Some(now);
+        let silent_at = now + policy.silence;
+        match carried.ready_ms {
+            None => {
+                machine.state = State::Connecting {
+                    silent_at: Some(silent_at),
+                };
+            }
+            Some(ready_ms) => {
+                machine.ready_since = now.checked_sub(Duration::from_millis(ready_ms));
+                machine.ready_since.get_or_insert(now);
+                machine.serve(silent_at, None);
+            }
+        }
+        machine
+    }
+
+    /// Whether another image of this program may take over now, and whether there is a process to
+    /// take: a worker that is being started or stopped has to come to an end of that first.
+    pub(super) const fn may_pass(&self) -> Pass {
+        match self.state {
+            State::Connecting { .. }
+            | State::Running { .. }
+            | State::Resizing { .. }
+            | State::Paused { .. }
+            | State::Suspect { .. } => Pass::Process,
+            State::Queued
+            | State::Backoff { .. }
+            | State::Quarantined { .. }
+            | State::Refused
+            | State::Stopped => Pass::Nothing,
+            State::Spawning { .. }
+            | State::Confining { .. }
+            | State::Draining { .. }
+            | State::Killing { .. } => Pass::NotNow,
+        }
+    }
+
+    /// Fills in what the next image needs.
+    pub(super) fn carry(&self, carried: &mut Carried, now: Instant) {
+        let pair = |size: Size| (size.threads, size.connections);
+        carried.starts = self.starts;
+        carried.wanted = pair(self.wanted);
+        carried.applied = self.applied.map(pair);
+        carried.wants_pause = self.wants_pause;
+        carried.is_paused = self.is_paused;
+        carried.signalled = self.signalled;
+        carried.ready_ms = self
+            .ready_since
+            .map(|since| u64::try_from((now - since).as_millis()).unwrap_or(u64::MAX));
     }
 
     /// What there is to remember of its crashes.

@@ -12,6 +12,8 @@
 //! the database. Whoever drops it without [`Fleet::stop_all`] kills its workers.
 
 mod control;
+mod handover;
+mod icebox;
 mod lifecycle;
 mod memory;
 mod order;
@@ -51,17 +53,22 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, error};
 
 pub use self::{
+    handover::{Carried, Frozen, Inherited},
     memory::Memory,
     order::StopLevel,
     snapshot::{Progress, Snapshot, StateName, Status},
 };
 use self::{
+    icebox::Icebox,
     order::{Order, Size},
     record::Record,
     spawn::Spawner,
     starts::Starts,
     supervise::Caretaker,
 };
+
+/// How often a freeze looks whether a task has ended instead of standing still.
+const FREEZE_LOOK: Duration = Duration::from_millis(20);
 
 /// What is wanted for a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,6 +155,7 @@ struct Shared {
     hooks: Hooks,
     mint_floor: Box<dyn Fn() -> u64 + Send + Sync>,
     starts: Arc<Starts>,
+    icebox: Icebox,
     /// What workers log: `log.level`, as it was read last.
     log_filter: Mutex<String>,
     /// How many tenants there are.
@@ -162,6 +170,8 @@ struct Members {
     former: HashMap<TenantId, Snapshot>,
     /// No further member is taken in.
     closed: bool,
+    /// Nor now.
+    frozen: bool,
 }
 
 /// The way to a tenant's task. Its orders are closed when the task is over.
@@ -195,6 +205,7 @@ impl Fleet {
                     hooks,
                     mint_floor: Box::new(mint_floor),
                     starts,
+                    icebox: Icebox::default(),
                     log_filter,
                     tenants: AtomicUsize::new(0),
                 }),
@@ -216,7 +227,7 @@ impl Fleet {
     /// `insistence` is 1 when a person asks for the size, else 0.
     fn order(&self, desired: Desired, insistence: u64) {
         let mut members = self.inner.members();
-        if members.closed {
+        if members.closed || members.frozen {
             debug!(tenant.id = %desired.tenant, "no worker is started: jatis is stopping");
             return;
         }
@@ -254,25 +265,31 @@ impl Fleet {
             insisted: 0,
             released: 0,
             relogged: 0,
+            frozen: false,
             stop: None,
         });
         let record = Record::new(desired.tenant, desired.number, last, Timestamp::now());
         let starts = last.map_or(0, |last| last.generation + 1);
         let shared = Arc::clone(&self.inner.shared);
         let caretaker = Caretaker::new(shared, spawner, receiver, record, starts);
+        Some(self.mind(desired.tenant, caretaker, orders))
+    }
+
+    /// Has a task mind a worker.
+    fn mind(&self, tenant: TenantId, caretaker: Caretaker, orders: watch::Sender<Order>) -> Member {
         let (published, snapshots) = watch::channel(caretaker.snapshot());
         let inner = Arc::downgrade(&self.inner);
         let task = async move {
             caretaker.run(&published).await;
             if let Some(inner) = inner.upgrade() {
-                inner.forget(desired.tenant);
+                inner.forget(tenant);
             }
             // Who waits for the end waits for this: the tenant is known no more.
             drop(published);
         };
         // Owned by the tracker, which `stop_all` waits for.
         drop(self.inner.tasks.spawn_on(task, &self.inner.runtime));
-        Some(Member { orders, snapshots })
+        Member { orders, snapshots }
     }
 
     /// Gives every worker its share of the database's connections among this many tenants. Starts
@@ -311,6 +328,82 @@ impl Fleet {
         };
         member.orders.send_modify(|order| order.released += 1);
         true
+    }
+
+    /// Has every task stand still as soon as it can, within this time, and gives what there is to
+    /// hand over. Nothing more is started. [`Self::thaw`] undoes it.
+    ///
+    /// # Errors
+    /// The tenants whose workers are being started or stopped for too long. All is thawed then.
+    pub async fn freeze(&self, within: Duration) -> Result<Vec<Frozen>, Vec<TenantId>> {
+        self.set_frozen(true);
+        let icebox = &self.inner.shared.icebox;
+        let all = async {
+            while self.tenants().into_iter().any(|tenant| !icebox.has(tenant)) {
+                // One that has ended meanwhile tells nobody.
+                drop(timeout(FREEZE_LOOK, icebox.changed()).await);
+            }
+        };
+        if timeout(within, all).await.is_ok() {
+            return Ok(icebox.take());
+        }
+        let late = self
+            .tenants()
+            .into_iter()
+            .filter(|tenant| !icebox.has(*tenant));
+        let late = late.collect();
+        self.thaw();
+        Err(late)
+    }
+
+    /// Everything goes on as before the freeze.
+    pub fn thaw(&self) {
+        drop(self.inner.shared.icebox.take());
+        self.set_frozen(false);
+    }
+
+    fn set_frozen(&self, frozen: bool) {
+        let mut members = self.inner.members();
+        members.frozen = frozen;
+        for member in members.by_tenant.values() {
+            member.orders.send_modify(|order| order.frozen = frozen);
+        }
+    }
+
+    /// Minds a worker that another image of this program has started.
+    ///
+    /// # Errors
+    /// When it cannot be watched.
+    pub fn adopt(&self, inherited: Inherited) -> io::Result<()> {
+        let Some(spawner) = self
+            .inner
+            .spawner()
+            .as_ref()
+            .map(|(spawner, _)| spawner.clone())
+        else {
+            return Ok(());
+        };
+        let carried = &inherited.carried;
+        let (tenant, (threads, connections)) = (carried.tenant, carried.wanted);
+        let (orders, receiver) = watch::channel(Order {
+            size: Size {
+                threads,
+                connections,
+            },
+            paused: carried.wants_pause,
+            insisted: 0,
+            released: 0,
+            relogged: 0,
+            frozen: false,
+            stop: None,
+        });
+        let shared = Arc::clone(&self.inner.shared);
+        let caretaker = Caretaker::inherited(shared, spawner, receiver, inherited)?;
+        let member = self.mind(tenant, caretaker, orders);
+        let mut members = self.inner.members();
+        members.by_tenant.insert(tenant, member);
+        self.inner.count(&members);
+        Ok(())
     }
 
     /// Waits until the thread that starts processes has answered, and the task of one tenant, the

@@ -30,6 +30,8 @@ pub(super) struct Order {
     pub(super) released: u64,
     /// How often the filter of the log has changed.
     pub(super) relogged: u64,
+    /// To stand still, because another image of this program is about to take over.
+    pub(super) frozen: bool,
     /// Once there, it never goes and never softens.
     pub(super) stop: Option<StopLevel>,
 }

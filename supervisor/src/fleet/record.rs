@@ -10,6 +10,7 @@ use jatis_shared::{
 use jiff::Timestamp;
 
 use super::{
+    handover::{Carriage, Carried},
     lifecycle::Lifecycle,
     process::{Blame, Ending},
     snapshot::{Progress, Snapshot, Status},
@@ -52,6 +53,39 @@ impl Record {
             stored: former.map_or(0, |former| former.stored),
             requeued: None,
             since: now,
+        }
+    }
+
+    /// Goes on where another image of this program has stopped.
+    pub(super) fn inherited(carried: &Carried, now: Timestamp) -> Self {
+        let mut record = Self::new(carried.tenant, carried.number, None, now);
+        record.pid = Some(carried.pid);
+        record.heartbeat = carried.heartbeat.clone();
+        record.last_tick = carried.last_tick;
+        record.stored = carried.stored;
+        record
+    }
+
+    /// What the next image needs, but for what others know.
+    pub(super) fn carry(&self, pid: u32) -> Carried {
+        Carried {
+            tenant: self.tenant,
+            number: self.number,
+            pid,
+            starts: 0,
+            ready_ms: None,
+            wanted: (0, 0),
+            applied: None,
+            wants_pause: false,
+            is_paused: false,
+            signalled: None,
+            next_id: 0,
+            unread: Vec::new(),
+            unsent: Vec::new(),
+            heartbeat: self.heartbeat.clone(),
+            stored: self.stored,
+            last_tick: self.last_tick,
+            memory: Carriage::default(),
         }
     }
 

@@ -30,7 +30,8 @@ use tracing::{error, info, warn};
 use super::{
     Memory, Shared, Transition,
     control::ControlError,
-    lifecycle::{Action, Event, Lifecycle, SpawnFault, State},
+    handover::{Frozen, Inherited},
+    lifecycle::{Action, Event, Lifecycle, Pass, SpawnFault, State},
     memory::Moment,
     order::{Order, Size, StopLevel},
     process::{Blame, Ending},
@@ -110,9 +111,96 @@ impl Caretaker {
         }
     }
 
+    /// The one who minds a worker that another image of this program has started.
+    ///
+    /// # Errors
+    /// When the worker cannot be watched.
+    pub(super) fn inherited(
+        shared: Arc<Shared>,
+        spawner: Spawner,
+        orders: watch::Receiver<Order>,
+        inherited: Inherited,
+    ) -> io::Result<Self> {
+        let Inherited { carried, socket } = inherited;
+        let keys = &shared.settings.config.supervision;
+        let worker = Worker::inherited(&carried, socket, keys)?;
+        let policy = shared.settings.config.as_ref().into();
+        let memory = Memory::from(carried.memory.clone());
+        let past = memory.past(carried.starts, Moment::now());
+        let mut caretaker = Self {
+            slot: SlotClaim::None,
+            spawner,
+            orders,
+            is_ordered: true,
+            insisted: 0,
+            released: 0,
+            relogged: 0,
+            lifecycle: Lifecycle::inherited(policy, &carried, past, Instant::now()),
+            suspects: Suspects::remembered(memory.suspects),
+            record: Record::inherited(&carried, Timestamp::now()),
+            worker: Some(worker),
+            shared,
+        };
+        let adopt = Command::Adopt {
+            pid: std::process::id(),
+            epoch: 0,
+        };
+        // Should there be no room for it, the rest of the conversation tells.
+        drop(caretaker.send(adopt));
+        Ok(caretaker)
+    }
+
+    /// Stands still while that is wanted, as soon as it can; false if it cannot yet.
+    async fn stood_still(&mut self) -> bool {
+        let frozen = match self.lifecycle.may_pass() {
+            Pass::NotNow => return false,
+            Pass::Nothing => None,
+            Pass::Process => match self.freeze() {
+                Some(Ok(frozen)) => Some(frozen),
+                // It is about to end, which takes moments.
+                None => return false,
+                Some(Err(error)) => {
+                    let tenant = self.record.tenant;
+                    warn!(tenant.id = %tenant, %error, "the worker of {tenant} cannot be handed over");
+                    return false;
+                }
+            },
+        };
+        self.shared.icebox.put(self.record.tenant, frozen);
+        while self.orders.borrow().frozen {
+            if self.orders.changed().await.is_err() {
+                break;
+            }
+        }
+        self.orders.mark_changed();
+        true
+    }
+
+    fn freeze(&self) -> Option<io::Result<Frozen>> {
+        let worker = self.worker.as_ref()?;
+        let conversation = match worker.conversation()? {
+            Ok(conversation) => conversation,
+            Err(error) => return Some(Err(error)),
+        };
+        let mut carried = self.record.carry(worker.pid());
+        self.lifecycle.carry(&mut carried, Instant::now());
+        carried.next_id = conversation.next_id;
+        carried.unread = conversation.unread;
+        carried.unsent = conversation.unsent;
+        let suspects = self.suspects.crashes().clone();
+        carried.memory = Memory::of(&self.lifecycle, suspects, Moment::now()).into();
+        Some(Ok(Frozen {
+            carried,
+            socket: conversation.socket,
+        }))
+    }
+
     /// Works until the worker is stopped and reaped.
     pub(super) async fn run(mut self, published: &watch::Sender<Snapshot>) {
         while self.lifecycle.state() != State::Stopped {
+            if self.orders.borrow().frozen && self.stood_still().await {
+                continue;
+            }
             if let Some(event) = self.next_event().await {
                 self.apply(event).await;
                 published.send_replace(self.snapshot());

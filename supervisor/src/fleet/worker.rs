@@ -1,6 +1,11 @@
 //! A worker that runs: its process and the two directions of its socket.
 
-use std::{future::pending, io, time::Duration};
+use std::{
+    future::pending,
+    io,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    time::Duration,
+};
 
 use jatis_shared::{
     config::Supervision,
@@ -12,6 +17,7 @@ use tracing::debug;
 
 use super::{
     control::{ControlError, Incoming, Outgoing, open},
+    handover::Carried,
     process::{Ending, Process, ended, watch},
     spawn::Newborn,
 };
@@ -24,6 +30,15 @@ pub(super) struct Worker {
     outgoing: Outgoing,
     /// Whether the conversation goes on.
     is_open: bool,
+}
+
+/// A conversation that somebody else goes on with.
+#[derive(Debug)]
+pub(super) struct Conversation {
+    pub(super) socket: OwnedFd,
+    pub(super) unread: Vec<u8>,
+    pub(super) next_id: u64,
+    pub(super) unsent: Vec<u8>,
 }
 
 /// What a worker gives to notice.
@@ -49,6 +64,43 @@ impl Worker {
             incoming,
             outgoing,
             is_open: true,
+        })
+    }
+
+    /// Takes charge of a process that another image of this program has started, where that has
+    /// stopped.
+    ///
+    /// # Errors
+    /// When the host cannot watch a further descriptor, or the process is no child of ours.
+    pub(super) fn inherited(
+        carried: &Carried,
+        socket: UnixStream,
+        keys: &Supervision,
+    ) -> io::Result<Self> {
+        let process = watch(Process::adopt(carried.pid)?)?;
+        socket.set_nonblocking(true)?;
+        let (mut incoming, mut outgoing) = open(socket, keys, carried.starts.saturating_sub(1))?;
+        incoming.resume(&carried.unread);
+        outgoing.resume(carried.next_id, carried.unsent.clone());
+        Ok(Self {
+            process,
+            incoming,
+            outgoing,
+            is_open: true,
+        })
+    }
+
+    /// What the next image needs to go on with the conversation: the socket, what was read and not
+    /// understood, the number of the next frame and what is not written yet. None if it is over.
+    pub(super) fn conversation(&self) -> Option<io::Result<Conversation>> {
+        self.is_open.then(|| {
+            let (next_id, unsent) = self.outgoing.unsent();
+            Ok(Conversation {
+                socket: self.incoming.share()?,
+                unread: self.incoming.unread(),
+                next_id,
+                unsent,
+            })
         })
     }
 

@@ -16,7 +16,7 @@ use std::{
 };
 
 use hyper::Version;
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 /// How long each wait may last.
 #[derive(Debug, Clone, Copy)]
@@ -51,13 +51,21 @@ pub(crate) enum Verdict {
 
 /// The course of one connection, shared by those who see parts of it.
 #[derive(Debug, Clone)]
-pub(crate) struct Course(Arc<Mutex<State>>);
+pub(crate) struct Course(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// Told when the first request has begun.
+    begun: Notify,
+}
 
 #[derive(Debug)]
 struct State {
     phase: Phase,
     /// Frames come between requests too, so bytes do not mean that a head begins.
     multiplexed: bool,
+    has_begun: bool,
 }
 
 /// A request under way; it is over when this is dropped.
@@ -67,10 +75,26 @@ pub(crate) struct UnderWay(Course);
 impl Course {
     /// Of a connection that is taken now.
     pub(crate) fn new(now: Instant) -> Self {
-        Self(Arc::new(Mutex::new(State {
-            phase: Phase::Head { since: now },
-            multiplexed: false,
-        })))
+        Self(Arc::new(Shared {
+            state: Mutex::new(State {
+                phase: Phase::Head { since: now },
+                multiplexed: false,
+                has_begun: false,
+            }),
+            begun: Notify::new(),
+        }))
+    }
+
+    /// Whether it has ever asked for anything.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.with(|state| state.has_begun)
+    }
+
+    /// Waits until it asks for something for the first time.
+    pub(crate) async fn begun(&self) {
+        while !self.has_begun() {
+            self.0.begun.notified().await;
+        }
     }
 
     /// Bytes have come.
@@ -87,6 +111,7 @@ impl Course {
     /// A request's head is complete.
     pub(crate) fn begin(&self, version: Version) -> UnderWay {
         self.with(|state| {
+            state.has_begun = true;
             state.multiplexed = version == Version::HTTP_2;
             let others = match state.phase {
                 Phase::Busy { requests } => requests,
@@ -96,6 +121,7 @@ impl Course {
                 requests: others + 1,
             };
         });
+        self.0.begun.notify_one();
         UnderWay(self.clone())
     }
 
@@ -130,7 +156,8 @@ impl Course {
 
     fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
         // Every change is one assignment: a panic leaves nothing half done.
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        let state = self.0.state.lock();
+        act(&mut state.unwrap_or_else(PoisonError::into_inner))
     }
 }
 

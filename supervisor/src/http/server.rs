@@ -3,7 +3,15 @@
 //! Every connection and every HTTP/2 stream is a task of one tracker. A stop closes the listener,
 //! lets what is under way finish, and then waits for all of them.
 
-use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    os::fd::{AsFd, BorrowedFd},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use hyper::{Request, body::Incoming, rt::Executor, service::service_fn};
 use hyper_util::{
@@ -29,6 +37,8 @@ use super::{
 /// Pause after the system gave no connection though one was there (no file descriptor is free,
 /// say), so that the loop does not spin until it can.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a client that has connected and not asked yet may take for it when the end comes.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// Why the API cannot be reached.
 #[derive(Debug, thiserror::Error)]
@@ -53,10 +63,10 @@ pub enum BindError {
     },
 }
 
-/// A bound listener that does not accept yet.
-#[derive(Debug)]
+/// A bound listener that does not accept yet. It is closed with the last clone.
+#[derive(Debug, Clone)]
 pub struct Server {
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     address: SocketAddr,
     http: Http,
 }
@@ -71,9 +81,29 @@ impl Server {
         let listener = TcpListener::bind(http.listen).await.map_err(refused)?;
         Ok(Self {
             address: listener.local_addr().map_err(refused)?,
-            listener,
+            listener: Arc::new(listener),
             http: http.clone(),
         })
+    }
+
+    /// Serves a listener that was bound before.
+    ///
+    /// # Errors
+    /// When it cannot be watched by the reactor.
+    pub fn inherit(listener: std::net::TcpListener, http: &Http) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
+        Ok(Self {
+            address: listener.local_addr()?,
+            listener: Arc::new(listener),
+            http: http.clone(),
+        })
+    }
+
+    /// Its listener, for whoever serves it next.
+    #[must_use]
+    pub fn listener(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
     }
 
     /// The address with the port that was taken when `http.listen` asked for any.
@@ -101,7 +131,8 @@ impl Server {
             abort: tasks.abort.clone(),
         };
         let permits = usize::try_from(http.max_connections).unwrap_or(Semaphore::MAX_PERMITS);
-        accept(listener, permits, &tasks, connections, &shutdown).await;
+        accept(&listener, permits, &tasks, connections, &shutdown).await;
+        drop(listener);
         tasks.tracker.close();
         if timeout(http.request_timeout, tasks.tracker.wait())
             .await
@@ -184,7 +215,7 @@ struct Connections {
 /// Accepts until `shutdown`, never more than `permits` connections at a time: the next one is left
 /// in the kernel's queue until one ends.
 async fn accept(
-    listener: TcpListener,
+    listener: &TcpListener,
     permits: usize,
     tasks: &Tasks,
     connections: Connections,
@@ -248,6 +279,8 @@ impl Connections {
         let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
         let mut look = pin!(sleep_until(Instant::now()));
         let mut serving = true;
+        // Set by the end for one that has not asked for anything yet.
+        let mut first_by = None;
         loop {
             tokio::select! {
                 ended = connection.as_mut() => {
@@ -266,11 +299,30 @@ impl Connections {
                 },
                 () = self.shutdown.cancelled(), if serving => {
                     serving = false;
+                    if course.has_begun() {
+                        connection.as_mut().graceful_shutdown();
+                    } else {
+                        // Whoever has just connected is about to ask.
+                        first_by = Some(Instant::now() + FIRST_REQUEST);
+                    }
+                }
+                () = first_request(&course, first_by), if first_by.is_some() => {
+                    first_by = None;
                     connection.as_mut().graceful_shutdown();
                 }
                 () = self.abort.cancelled() => return,
             }
         }
+    }
+}
+
+/// Resolves when a connection has begun its first request, or the time for that is over.
+async fn first_request(course: &Course, by: Option<Instant>) {
+    if let Some(by) = by {
+        // Either way it is as far as it will get.
+        tokio::time::timeout_at(by, course.begun())
+            .await
+            .unwrap_or_default();
     }
 }
 

@@ -17,6 +17,7 @@ use std::{
     fmt, fs,
     sync::{
         Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread::{self, JoinHandle},
@@ -40,6 +41,8 @@ mod row;
 
 /// How often the holder looks, and a seeker tries.
 const BEAT: Duration = Duration::from_secs(1);
+/// How long an upgrade may take before somebody else may take the hold.
+const RESERVED_SECONDS: f64 = 15.0;
 
 /// A supervisor, as others see it in the row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,6 +105,10 @@ pub enum Hold {
 
 /// The thread that gets and keeps this supervisor in charge.
 pub struct Installation {
+    identity: Identity,
+    /// Set before the thread is stopped to have it reserve the hold; set by the thread when it has
+    /// not.
+    reserves: Arc<AtomicBool>,
     hold: watch::Receiver<Hold>,
     mint: Arc<OnceLock<Arc<Mint>>>,
     /// Closing it stops the thread; nothing is ever sent.
@@ -110,28 +117,37 @@ pub struct Installation {
 }
 
 impl Installation {
-    /// Begins to seek; [`watch`](Self::watch) tells how it goes.
+    /// Begins to seek; [`watch`](Self::watch) tells how it goes. `epoch`: the one under which this
+    /// supervisor was in charge before its upgrade.
     ///
     /// # Errors
     /// [`StoreError::Target`], [`StoreError::Thread`].
-    pub fn seek(database: &Database, identity: Identity) -> Result<Self, StoreError> {
+    pub fn seek(
+        database: &Database,
+        identity: Identity,
+        epoch: Option<i64>,
+    ) -> Result<Self, StoreError> {
         let target = server::target(database, Purpose::Request)?;
         let (publish, hold) = watch::channel(Hold::Seeking { holder: None });
         // Bound 1 for form: the channel's type has no values.
         let (stop, stopped) = sync_channel(1);
         let mint = Arc::new(OnceLock::new());
+        let reserves = Arc::new(AtomicBool::new(false));
         let keeper = Keeper {
             target,
-            identity,
+            identity: identity.clone(),
+            reserves: Arc::clone(&reserves),
             mint: Arc::clone(&mint),
             publish,
             stopped,
         };
         let thread = thread::Builder::new()
             .name("installation".to_owned())
-            .spawn(move || keeper.run())
+            .spawn(move || keeper.run(epoch))
             .map_err(StoreError::Thread)?;
         Ok(Self {
+            identity,
+            reserves,
             hold,
             mint,
             stop,
@@ -151,6 +167,27 @@ impl Installation {
         let _already_kept: Result<(), Arc<Mint>> = self.mint.set(mint);
     }
 
+    /// Reserves the hold for the next image of this program, and gives it back otherwise; `None`
+    /// when this supervisor is not in charge. The time of the reservation is the next image's to
+    /// take it up; what goes on here instead seeks again with the charge.
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`] when the runtime is ending.
+    pub async fn hand_over(self) -> Result<Option<Charge>, StoreError> {
+        let epoch = match &*self.hold.borrow() {
+            Hold::Held { epoch, .. } | Hold::Lapsed { epoch } => Some(*epoch),
+            Hold::Seeking { .. } | Hold::Lost { .. } => None,
+        };
+        let (identity, reserves) = (self.identity.clone(), Arc::clone(&self.reserves));
+        reserves.store(true, Ordering::Release);
+        self.release().await?;
+        Ok(epoch.map(|epoch| Charge {
+            identity,
+            epoch,
+            is_reserved: !reserves.load(Ordering::Acquire),
+        }))
+    }
+
     /// Notes the last tick, gives the hold back and ends the thread. Call it last: whoever waits is
     /// in charge a second later. Bounded by the timeouts of a connection and of one statement.
     ///
@@ -167,9 +204,20 @@ impl Installation {
     }
 }
 
+/// What an upgrade leaves of a supervisor's charge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Charge {
+    pub identity: Identity,
+    pub epoch: i64,
+    /// Nobody else can take the hold for a while.
+    pub is_reserved: bool,
+}
+
 struct Keeper {
     target: Target,
     identity: Identity,
+    /// Whether to reserve the hold at the end; taken back when that is done.
+    reserves: Arc<AtomicBool>,
     mint: Arc<OnceLock<Arc<Mint>>>,
     publish: watch::Sender<Hold>,
     stopped: Receiver<Infallible>,
@@ -189,8 +237,7 @@ enum Attempt {
 }
 
 impl Keeper {
-    fn run(self) {
-        let mut epoch = None;
+    fn run(self, mut epoch: Option<i64>) {
         let mut told = String::new();
         loop {
             match self.session(&mut epoch) {
@@ -238,6 +285,10 @@ impl Keeper {
             }
         }
         self.beat(&mut client, taken)?;
+        if self.reserves.load(Ordering::Acquire) {
+            row::reserve(&mut client, taken, RESERVED_SECONDS)?;
+            self.reserves.store(false, Ordering::Release);
+        }
         // The end of the session gives the lock back.
         client
             .close()

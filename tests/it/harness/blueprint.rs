@@ -14,6 +14,7 @@ pub(crate) struct Blueprint {
     pub(super) allowed_errors: Vec<&'static str>,
     pub(super) dead_letters: usize,
     pub(super) environment: Vec<(&'static str, String)>,
+    pub(super) own_program: bool,
 }
 
 impl Blueprint {
@@ -77,6 +78,13 @@ impl Blueprint {
         variables: impl IntoIterator<Item = (&'static str, String)>,
     ) -> Self {
         self.environment.extend(variables);
+        self
+    }
+
+    /// Runs copies of the programs that the test may replace.
+    #[must_use]
+    pub(crate) fn own_program(mut self) -> Self {
+        self.own_program = true;
         self
     }
 

@@ -132,6 +132,14 @@ impl Client {
         }
     }
 
+    /// The same client with a connection for each request, none of which it sends again.
+    pub(crate) fn fleeting(&self) -> Self {
+        Self {
+            http: Http::fleeting(),
+            ..self.clone()
+        }
+    }
+
     /// Where it speaks to, `http://host:port`.
     pub(crate) fn base(&self) -> String {
         format!("http://{}", self.address)

@@ -38,6 +38,19 @@ impl Http {
         }
     }
 
+    /// One that opens a connection for each request and never sends it again.
+    pub(crate) fn fleeting() -> Self {
+        let mut builder = Client::builder(TokioExecutor::new());
+        builder
+            .pool_max_idle_per_host(0)
+            .retry_canceled_requests(false);
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        Self {
+            client: builder.build(connector),
+        }
+    }
+
     /// Sends one request and reads the whole answer.
     pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, Lost> {
         let what = format!("{} {}", request.method(), request.uri());

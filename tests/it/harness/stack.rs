@@ -93,7 +93,24 @@ impl Stack {
 
     /// The same, while the test's own servers and proxies go on.
     pub(crate) async fn operate(&self, verb: &'static str, arguments: &[&str]) -> Ran {
-        let invocation = self.invocation.clone();
+        self.operate_by(&self.invocation.program, verb, arguments)
+            .await
+    }
+
+    /// The program that was built, whatever has become of the stack's own copy.
+    pub(crate) fn jatis_program(&self) -> PathBuf {
+        self.environment.jatis.clone()
+    }
+
+    /// The same as [`Self::operate`], by this program.
+    pub(crate) async fn operate_by(
+        &self,
+        program: &Path,
+        verb: &'static str,
+        arguments: &[&str],
+    ) -> Ran {
+        let mut invocation = self.invocation.clone();
+        program.clone_into(&mut invocation.program);
         let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
         let run = move || {
             let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -363,8 +380,13 @@ impl Blueprint {
         management.create_vhost(&name).await;
         let (broker_url, broker_proxy) = self.broker(&environment).await;
         let (database_url, database_proxy) = self.database(&environment).await;
+        let program = if self.own_program {
+            copies(&environment.jatis, &folder)
+        } else {
+            environment.jatis.clone()
+        };
         let invocation = Invocation {
-            program: environment.jatis.clone(),
+            program,
             config: folder.join("config.yaml"),
             jwt_secret: random_name(),
             mark: environment.mark.clone(),
@@ -427,6 +449,18 @@ impl Blueprint {
         let proxy = Proxy::start("127.0.0.1", &server, Protocol::Postgres).await;
         (proxy.before(&server), Some(proxy))
     }
+}
+
+/// Copies `jatis` and the worker beside it into a folder; gives the copy of `jatis`.
+fn copies(jatis: &Path, folder: &Path) -> PathBuf {
+    let copy = |program: &Path| {
+        let name = program.file_name().expect("a program has a name");
+        let copy = folder.join(name);
+        std::fs::copy(program, &copy).expect("there is room");
+        copy
+    };
+    copy(&jatis.with_file_name("jatis-worker"));
+    copy(jatis)
 }
 
 fn client(supervisor: &Supervisor, invocation: &Invocation, oracle: &Arc<Oracle>) -> Client {

@@ -123,6 +123,19 @@ pub(super) fn take(client: &mut Client, identity: &Identity, epoch: i64) -> Resu
     Ok(())
 }
 
+const RESERVE: &str = "
+    UPDATE installation
+    SET hold_until = now() + make_interval(secs => $2)
+    WHERE epoch = $1";
+
+/// Keeps the hold for this epoch's holder for a while, lock or not.
+pub(super) fn reserve(client: &mut Client, epoch: i64, seconds: f64) -> Result<(), StoreError> {
+    client
+        .execute_typed(RESERVE, &[(&epoch, Type::INT8), (&seconds, Type::FLOAT8)])
+        .map_err(StoreError::sql("reserve the hold for an upgrade"))?;
+    Ok(())
+}
+
 /// An idle supervisor writes nothing: the note itself takes one transaction id, hence the 1.
 const LOOK: &str = "
     SELECT
