@@ -204,7 +204,7 @@ fn bounds(config: &Config, found: &mut Vec<Breach>) {
             1,
             10_000,
         ),
-        ("admin.max_clients", u64::from(c.admin.max_clients), 1, 100),
+        ("admin.max_clients", u64::from(c.admin.max_clients), 3, 100),
         ("admin.events", u64::from(c.admin.events), 1, 60_000),
         (
             "supervision.suspect_after",

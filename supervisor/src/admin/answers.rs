@@ -3,6 +3,7 @@
 use jatis_shared::{
     admin::{self, Answer, Level, MAX_ROWS, Refusal, Verb},
     ids::TenantId,
+    schema::TenantState,
     telemetry::Chain,
 };
 use tokio::sync::{broadcast::error::RecvError, oneshot};
@@ -16,7 +17,7 @@ use crate::{
     directory::Known,
     error::Error,
     fleet::{Snapshot, StopLevel, Transition},
-    tenancy::{Change, Outcome, Wanted},
+    tenancy::Outcome,
     vitals::Check,
 };
 
@@ -28,12 +29,13 @@ pub(super) async fn answer(caller: &mut Caller<'_>, verb: Verb) -> Result<(), Go
         Verb::Tenants => return tenants(caller).await,
         Verb::Events { follow, tenant } => return events(caller, follow, tenant).await,
         Verb::Show { tenant } => desk.shown(tenant),
-        Verb::Start { tenant } => desk.done(tenant, desk.tenancy.start(tenant).await),
+        Verb::Start { tenant } | Verb::Resume { tenant } => {
+            desk.came_to(tenant, desk.tenancy.start(tenant).await)
+        }
         Verb::Stop { tenant } => desk.done(tenant, desk.tenancy.halt(tenant).await),
         Verb::Restart { tenant } => desk.came_to(tenant, desk.tenancy.restart(tenant).await),
         Verb::Release { tenant } => desk.came_to(tenant, desk.tenancy.release(tenant).await),
-        Verb::Pause { tenant } => desk.wanted(tenant, Wanted::Paused).await,
-        Verb::Resume { tenant } => desk.wanted(tenant, Wanted::Active).await,
+        Verb::Pause { tenant } => desk.came_to(tenant, desk.tenancy.pause(tenant).await),
         Verb::Resize { tenant, workers } => desk.resized(tenant, workers).await,
         Verb::Reload => desk.reloaded().await,
         Verb::Upgrade => desk.upgraded().await,
@@ -65,6 +67,11 @@ async fn events(
     follow: bool,
     tenant: Option<TenantId>,
 ) -> Result<(), Gone> {
+    let place = caller.desk().followers.try_acquire();
+    if follow && place.is_err() {
+        let answer = refused(Refusal::Refused, "as many follow events already as may");
+        return caller.tell(answer).await;
+    }
     let concerns = |event: &Transition| tenant.is_none_or(|tenant| tenant == event.tenant);
     let (past, mut news) = caller.desk().chronicle.read();
     let past: Vec<_> = past
@@ -185,6 +192,12 @@ impl Desk {
     fn came_to(&self, tenant: TenantId, outcome: Result<Outcome, Error>) -> Answer {
         match outcome {
             Ok(Outcome::Done) => self.shown(tenant),
+            Ok(Outcome::NotInTime) => {
+                let last = self.tenancy.fleet.snapshot(tenant);
+                let state = last.map_or("gone", |last| last.state.as_str());
+                let detail = format!("it is wanted from now on; the worker of {tenant} is {state}");
+                refused(Refusal::TimedOut, detail)
+            }
             Ok(Outcome::NothingRuns) => refused(
                 Refusal::Refused,
                 format!("tenant {tenant} has no worker: it is stopped or being deleted"),
@@ -193,12 +206,9 @@ impl Desk {
         }
     }
 
-    async fn wanted(&self, tenant: TenantId, wanted: Wanted) -> Answer {
-        let change = Change {
-            wanted: Some(wanted),
-            ..Change::default()
-        };
-        self.done(tenant, self.tenancy.update(tenant, change).await)
+    fn is_stopped(&self, tenant: TenantId) -> bool {
+        let known = self.tenancy.directory.get(tenant);
+        known.is_some_and(|known| known.state == TenantState::Stopped)
     }
 
     async fn resized(&self, tenant: TenantId, workers: u16) -> Answer {
@@ -209,6 +219,8 @@ impl Desk {
         }
         match self.tenancy.resize(tenant, workers).await {
             Ok(resized) if resized.applied_workers == workers => self.shown(tenant),
+            // It takes effect when it is started.
+            Ok(_) if self.is_stopped(tenant) => self.shown(tenant),
             Ok(resized) => refused(
                 Refusal::TimedOut,
                 format!(

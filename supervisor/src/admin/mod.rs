@@ -75,6 +75,17 @@ pub struct Desk {
     /// Where the API listens.
     pub http: SocketAddr,
     pub keys: Keys,
+    /// Places of those who follow events: fewer than there are, so that somebody else is always let
+    /// in.
+    pub followers: Semaphore,
+}
+
+impl Desk {
+    /// How many may follow events.
+    #[must_use]
+    pub fn followers(keys: &Keys) -> Semaphore {
+        Semaphore::new(usize::from(keys.max_clients.saturating_sub(2)))
+    }
 }
 
 /// The admin socket, being served.
@@ -139,9 +150,11 @@ async fn listen(socket: Socket, desk: Arc<Desk>, tracker: TaskTracker, closing: 
                 });
             }
             Err(error) => {
-                warn!(error = %Chain(&error), "an operator's command cannot be let in; trying again");
-                reserve.give();
-                sleep(ACCEPT_PAUSE).await;
+                // The descriptors given up are another's in a moment, so at once; not again and again.
+                if !reserve.give() {
+                    warn!(error = %Chain(&error), "an operator's command cannot be let in; trying again");
+                    sleep(ACCEPT_PAUSE).await;
+                }
             }
         }
     }
@@ -158,8 +171,9 @@ impl Reserve {
         reserve
     }
 
-    fn give(&self) {
-        self.lock().clear();
+    /// Gives them up; false when there are none.
+    fn give(&self) -> bool {
+        !std::mem::take(&mut *self.lock()).is_empty()
     }
 
     /// Takes back what it can get.

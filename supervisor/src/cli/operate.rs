@@ -3,6 +3,7 @@
 use std::{
     io::{self, Write},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use futures_util::{SinkExt, StreamExt};
@@ -13,6 +14,7 @@ use jatis_shared::{
     },
     frames::FrameError,
 };
+use tokio::time::timeout;
 use tokio_util::codec::Framed;
 
 use super::{
@@ -20,6 +22,9 @@ use super::{
     table::{Cell, Table, perhaps},
 };
 use crate::admin::connect;
+
+/// The longest that a supervisor may take for an answer, a stop of all workers among them.
+const PATIENCE: Duration = Duration::from_mins(10);
 
 /// Why there is no answer to tell.
 #[derive(Debug, thiserror::Error)]
@@ -156,6 +161,10 @@ pub async fn ask<Out: Write, Err: Write>(
         Ok(stream) => stream,
         Err(error) => {
             let socket = socket.display();
+            if error.kind() == io::ErrorKind::PermissionDenied {
+                writeln!(teller.err, "jatis: this user may not use {socket}")?;
+                return Ok(Exit::Refused);
+            }
             writeln!(
                 teller.err,
                 "jatis: no supervisor answers at {socket}: {error}"
@@ -165,13 +174,15 @@ pub async fn ask<Out: Write, Err: Write>(
     };
     let Question { verb, form } = question;
     let mut conversation = Framed::new(stream, ClientCodec::default());
+    let follows = matches!(verb, Verb::Events { follow: true, .. });
     let request = Request { v: VERSION, verb };
     conversation
         .send(&request)
         .await
         .map_err(OperateError::Answer)?;
     let mut rows = Vec::new();
-    while let Some(reply) = conversation.next().await {
+    let patience = if follows { Duration::MAX } else { PATIENCE };
+    while let Some(reply) = within(patience, conversation.next(), &mut teller).await? {
         match reply.map_err(OperateError::Answer)?.answer {
             Answer::Tenants { rows: next, more } => {
                 rows.extend(next);
@@ -202,6 +213,21 @@ pub async fn ask<Out: Write, Err: Write>(
         "jatis: the supervisor hung up before it answered"
     )?;
     Ok(Exit::Unreached)
+}
+
+/// Waits for a part of the answer; none when the supervisor has hung up or is mute.
+async fn within<T, Out: Write, Err: Write>(
+    patience: Duration,
+    next: impl Future<Output = Option<T>>,
+    teller: &mut Teller<'_, Out, Err>,
+) -> Result<Option<T>, OperateError> {
+    match timeout(patience, next).await {
+        Ok(reply) => Ok(reply),
+        Err(_elapsed) => {
+            writeln!(teller.err, "jatis: no answer within {patience:?}")?;
+            Ok(None)
+        }
+    }
 }
 
 /// The socket that was named, or the one of the configuration.

@@ -699,6 +699,7 @@ impl Rooms {
             wishes,
             since: self.since,
             http,
+            followers: Desk::followers(&self.config.admin),
             keys: self.config.admin.clone(),
         };
         match Admin::start(path, desk) {

@@ -503,15 +503,14 @@ impl Fleet {
         self.inner.members().former.remove(&tenant);
     }
 
-    /// Waits until the tenant's worker is where it stays, consuming or paused, or
-    /// `supervision.ready_timeout` is over.
+    /// Waits until the tenant's worker is in this state, or `supervision.ready_timeout` is over.
+    /// Gives what is the case then; `None` for a tenant that is not known.
     ///
     /// Cancel-safe.
-    pub async fn settled(&self, tenant: TenantId) {
+    pub async fn settled(&self, tenant: TenantId, state: StateName) -> Option<Snapshot> {
         let patience = self.inner.shared.settings.config.supervision.ready_timeout;
-        let is_there =
-            |last: &Snapshot| matches!(last.state, StateName::Running | StateName::Paused);
-        self.wait(tenant, patience, is_there).await;
+        self.wait(tenant, patience, |last| last.state == state)
+            .await
     }
 
     /// Stops all workers at once, and takes in no more. A level that rises meanwhile hurries it.
