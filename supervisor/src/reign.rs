@@ -155,13 +155,14 @@ impl Reign {
             self.tenancy.janitor.run(&over),
             self.tenancy.tasks.run(&over),
             self.sweeper.run(&over),
-            self.remember(&over),
+            self.remember(hold.watch(), &over),
             self.tenancy.follow_signals(&over),
         );
     }
 
-    /// Writes down how workers fail.
-    async fn remember(&self, over: &CancellationToken) {
+    /// Writes down how workers fail, and what is still to be written in the end, unless another
+    /// supervisor is in charge by then.
+    async fn remember(&self, hold: watch::Receiver<Hold>, over: &CancellationToken) {
         let Tenancy {
             memories,
             db,
@@ -169,6 +170,12 @@ impl Reign {
             ..
         } = &self.tenancy;
         memories.run(db, config.worker.probe(), over).await;
+        let is_held = matches!(&*hold.borrow(), Hold::Held { .. });
+        if is_held {
+            memories
+                .save_within(db, config.database.connect_timeout)
+                .await;
+        }
     }
 
     /// Ends the reign when the hold is lost, and tells everybody that it has ended.

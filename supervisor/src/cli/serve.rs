@@ -410,6 +410,10 @@ impl Service {
             Some(charge) if charge.is_reserved => {
                 let left = deadline.saturating_duration_since(Instant::now());
                 let frozen = self.rooms.fleet.freeze(left).await;
+                // Those without a process travel by the database alone.
+                let left = deadline.saturating_duration_since(Instant::now());
+                let Tenancy { memories, db, .. } = &self.rooms.tenancy;
+                memories.save_within(db, left).await;
                 frozen.map_err(UpgradeError::Workers)
             }
             Some(_) | None => Err(UpgradeError::Charge),

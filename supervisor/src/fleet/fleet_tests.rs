@@ -32,6 +32,9 @@ const SOON: Duration = Duration::from_millis(100);
 /// The variable that makes this binary a worker.
 const PART: &str = "JATIS_TEST_PART";
 
+/// Stored, so to speak, by a worker that begins on probation.
+const PROBATION: Uuid = Uuid::from_u128(77);
+
 /// A fleet over a program of the test's own.
 struct Troupe {
     fleet: Fleet,
@@ -264,6 +267,64 @@ async fn a_worker_that_exits_at_once_is_tried_again_and_can_be_stopped() {
 }
 
 #[tokio::test]
+async fn a_crash_loop_comes_to_an_end_after_six_starts_and_begins_anew_when_released() {
+    let troupe = Troupe::with_script("exit 101", |keys| keys.backoff_max = keys.backoff_min);
+    troupe.fleet.ensure(troupe.tenant);
+    let rests = |last: &Snapshot| last.state == StateName::Quarantined;
+    let last = troupe.until("in quarantine", rests).await;
+    assert_eq!((last.restarts, last.status()), (5, Status::Failed));
+    assert!(troupe.fleet.release(troupe.tenant.tenant));
+    let again = |last: &Snapshot| last.state == StateName::Quarantined && last.restarts > 5;
+    let last = troupe.until("in quarantine again", again).await;
+    assert_eq!(last.restarts, 11, "the release forgave what was before");
+    troupe.stop().await;
+}
+
+#[tokio::test]
+async fn what_no_repetition_mends_is_not_repeated_until_somebody_says_so() {
+    for (code, state) in [
+        (64, StateName::Quarantined),
+        (65, StateName::Quarantined),
+        (66, StateName::Quarantined),
+        (71, StateName::Refused),
+    ] {
+        let troupe = Troupe::with_script(&format!("exit {code}"), |_| {});
+        troupe.fleet.ensure(troupe.tenant);
+        let last = troupe.until("given up", |last| last.state == state).await;
+        assert_eq!((last.restarts, last.pid), (0, None), "{code}");
+        // Wanting the same once more changes nothing; a person who asks for a size does.
+        troupe.fleet.ensure(troupe.tenant);
+        troupe.fleet.resize(troupe.tenant);
+        let again = |last: &Snapshot| last.state == state && last.restarts > 0;
+        let last = troupe.until("given up again", again).await;
+        assert_eq!(last.restarts, 1, "{code}");
+        troupe.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_crash_puts_the_next_worker_on_probation_and_an_exit_in_order_does_not() {
+    for (part, on_probation) in [("obedient", true), ("leaver", false)] {
+        let troupe = Troupe::playing(part, |_| {});
+        troupe.fleet.ensure(troupe.tenant);
+        if part == "obedient" {
+            let (pid, _) = troupe.running().await;
+            kill_process(named(pid), Signal::KILL).expect("it is ours");
+        }
+        let is_back = |last: &Snapshot| last.generation == 1 && last.state == StateName::Running;
+        troupe.until("back", is_back).await;
+        // It says so before it says that it is ready.
+        let heard = troupe
+            .stored
+            .lock()
+            .expect("no panic")
+            .contains(&PROBATION.into());
+        assert_eq!(heard, on_probation, "{part}");
+        troupe.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn a_program_that_cannot_be_run_is_tried_again_and_can_be_stopped() {
     let troupe = Troupe::with_script("", |_| {});
     fs::remove_file(troupe.folder.join("worker")).expect("it is there");
@@ -482,9 +543,14 @@ impl Actor {
             no_core: true,
         }));
         self.beat(0);
+        if spec.probation.is_some() {
+            let ids = vec![PROBATION.into()];
+            self.say(Event::Stored { ids });
+        }
         self.say(Event::Ready { connect_ms: 1 });
         match part {
-            "obedient" => self.obey(true),
+            "leaver" if self.generation == 0 => ExitCode::Clean,
+            "obedient" | "leaver" => self.obey(true),
             "inattentive" => {
                 self.overhears = 1;
                 self.obey(true)

@@ -303,8 +303,10 @@ impl Caretaker {
         while let Some(event) = events.pop_front() {
             let from = self.lifecycle.state().name();
             let actions = self.lifecycle.step(&event, Instant::now());
-            if matches!(event, Event::Exited { .. }) {
-                self.ended(actions.contains(&Action::Remember));
+            if let Event::Exited { ending, .. } = event {
+                // Whatever it called its end, one that we had to end has crashed.
+                let is_crash = from == StateName::Killing || ending.blame() == Blame::Crash;
+                self.ended(is_crash && actions.contains(&Action::Remember));
             }
             if self.lifecycle.state().name() != from {
                 self.record.since = Timestamp::now();
@@ -316,10 +318,11 @@ impl Caretaker {
         }
     }
 
-    /// Takes in the end of a process, which counts against it or does not.
-    fn ended(&mut self, is_failure: bool) {
-        self.suspects.ended(is_failure);
-        if is_failure {
+    /// Takes in the end of a process, which was a crash or not. One that left in order, or could not
+    /// work with what it was given, says nothing of its messages, nor of other workers.
+    fn ended(&mut self, is_crash: bool) {
+        self.suspects.ended(is_crash);
+        if is_crash {
             let Shared {
                 starts, tenants, ..
             } = self.shared.as_ref();

@@ -47,10 +47,10 @@ impl Suspects {
         survived.is_some_and(|survived| self.crashes.remove(&survived).is_some())
     }
 
-    /// The worker has ended, by a failure or not.
-    pub(super) fn ended(&mut self, is_failure: bool) {
-        self.is_shaken = is_failure;
-        let Some(open) = self.open.take().filter(|_| is_failure) else {
+    /// The worker has ended, by a crash or not.
+    pub(super) fn ended(&mut self, is_crash: bool) {
+        self.is_shaken = is_crash;
+        let Some(open) = self.open.take().filter(|_| is_crash) else {
             return;
         };
         if self.crashes.len() < MAX_SUSPECTS || self.crashes.contains_key(&open) {

@@ -7,10 +7,14 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use jatis_shared::{ids::TenantId, retry::Backoff, telemetry::Chain};
-use tokio::{sync::Notify, time::sleep};
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -113,38 +117,63 @@ impl Memories {
         }
     }
 
-    /// Writes down what is not in the database yet.
+    /// Writes down, within this time, what is not in the database yet: another supervisor is about
+    /// to take over, and would know less than this one.
+    pub async fn save_within(&self, db: &Db, limit: Duration) {
+        match timeout(limit, self.save(db)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                warn!(error = %Chain(&error), "what workers did last is not written down; the next supervisor does not know it");
+            }
+            Err(_elapsed) => {
+                warn!("what workers did last is not written down in time; the next supervisor does not know it");
+            }
+        }
+    }
+
+    /// Writes down what is not in the database yet; to be repeated when it failed.
+    ///
+    /// Cancel-safe: what may not be written yet is written again.
     async fn save(&self, db: &Db) -> Result<(), StoreError> {
         while let Some(row) = self.unsaved() {
-            let tenant = row.tenant;
-            if let Err(error) = db.run(move |client| runtime::save(client, &row)).await {
-                self.lock().unsaved.insert(tenant);
-                return Err(error);
-            }
+            let written = row.clone();
+            db.run(move |client| runtime::save(client, &row)).await?;
+            self.saved(&written);
         }
         Ok(())
     }
 
-    /// Takes one that is not saved.
+    /// One that is not saved.
     fn unsaved(&self) -> Option<RuntimeRow> {
+        let inner = self.lock();
+        let tenant = inner.unsaved.first()?;
+        Some(inner.row(*tenant))
+    }
+
+    /// It is in the database, and has nothing more to be written, unless it has changed meanwhile.
+    fn saved(&self, row: &RuntimeRow) {
         let mut inner = self.lock();
-        while let Some(tenant) = inner.unsaved.pop_first() {
-            let Some(memory) = inner.known.get(&tenant) else {
-                continue;
-            };
-            return Some(RuntimeRow {
-                tenant,
-                crash_times: memory.crash_times.clone(),
-                quarantined_until: memory.quarantined_until,
-                probe_step: memory.quarantines,
-                suspects: memory.suspects.clone(),
-            });
+        if inner.row(row.tenant) == *row {
+            inner.unsaved.remove(&row.tenant);
         }
-        None
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// What is known of a tenant, as it is stored.
+    fn row(&self, tenant: TenantId) -> RuntimeRow {
+        let memory = self.known.get(&tenant).cloned().unwrap_or_default();
+        RuntimeRow {
+            tenant,
+            crash_times: memory.crash_times,
+            quarantined_until: memory.quarantined_until,
+            probe_step: memory.quarantines,
+            suspects: memory.suspects,
+        }
     }
 }
 
@@ -169,8 +198,28 @@ mod tests {
         memories.forget(gone);
         let row = memories.unsaved().expect("one is not saved");
         assert_eq!((row.tenant, row.probe_step), (tenant, 3));
+        assert_eq!(memories.unsaved().as_ref(), Some(&row), "not written yet");
+        memories.saved(&row);
         assert_eq!(memories.unsaved(), None);
         assert_eq!(memories.recall(tenant).quarantines, 3);
         assert_eq!(memories.recall(gone), Memory::default());
+    }
+
+    #[test]
+    fn what_changes_while_it_is_written_down_is_written_again() {
+        let memories = Memories::default();
+        let tenant = TenantId::from(Uuid::from_u128(1));
+        let memory = |quarantines| Memory {
+            quarantines,
+            ..Memory::default()
+        };
+        memories.remember(tenant, memory(1));
+        let row = memories.unsaved().expect("one is not saved");
+        memories.remember(tenant, memory(2));
+        memories.saved(&row);
+        let row = memories.unsaved().expect("the change is not saved");
+        assert_eq!(row.probe_step, 2);
+        memories.saved(&row);
+        assert_eq!(memories.unsaved(), None);
     }
 }
