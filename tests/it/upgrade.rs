@@ -56,7 +56,9 @@ async fn upgrades_under_load_refuse_nobody_lose_nothing_and_keep_every_worker() 
     wait::until(
         "no descriptor is left behind",
         async || match self::descriptors(&stack) {
-            now if now <= descriptors + 4 => Ok(()),
+            // Pools of connections grow and shrink; what each image might leave behind (a socket, a
+            // pidfd for each worker, the page, the listener) would be forty and more by now.
+            now if now <= descriptors + 24 => Ok(()),
             now => Err(format!("{now}, {descriptors} before")),
         },
     )

@@ -323,10 +323,14 @@ impl Service {
             Ok(never) => match never {},
             Err(failure) => failure,
         };
-        error!(
-            error = failure.reason(),
-            "no upgrade: jatis goes on as it is"
-        );
+        if let UpgradeError::Stopping = failure {
+            info!("no upgrade: {failure}");
+        } else {
+            error!(
+                error = failure.reason(),
+                "no upgrade: jatis goes on as it is"
+            );
+        }
         if let Some(reply) = reply {
             // Whoever asked has the log, if it has left.
             reply.send(Err(failure.reason())).unwrap_or_default();

@@ -126,7 +126,9 @@ impl Memories {
                 warn!(error = %Chain(&error), "what workers did last is not written down; the next supervisor does not know it");
             }
             Err(_elapsed) => {
-                warn!("what workers did last is not written down in time; the next supervisor does not know it");
+                warn!(
+                    "what workers did last is not written down in time; the next supervisor does not know it"
+                );
             }
         }
     }
